@@ -1,1 +1,26 @@
+//! Evenkeel's CPU kernels: plain slices in, slices out; no engine, no tensors.
 //!
+//! Each operation is defined by a naive `f64` [`reference`](mod@reference); the fast paths must
+//! match it. They run on the current rayon pool, and their results are the same bits for any
+//! number of threads, because work is split by shape alone and parts are merged in order. AVX2 and
+//! AVX-512 are reached by run-time detection.
+//!
+//! Slices of a wrong length are a programming error and panic with the name of the argument.
+
+mod activation;
+mod float;
+pub mod noise;
+pub mod norm;
+mod output;
+mod pool;
+pub mod reference;
+mod simd;
+
+pub use activation::Activation;
+pub use float::Float;
+pub use noise::{Dropout, Scaling, dropout, keeps};
+pub use norm::{
+    Affine, Channels, Forward, Gradients, Moments, batch_norm_apply, batch_norm_apply_backward,
+    batch_norm_train, batch_norm_train_backward, channel_moments,
+};
+pub use pool::{global_avg_pool, global_avg_pool_backward};

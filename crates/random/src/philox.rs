@@ -11,17 +11,27 @@ const ROUNDS: u32 = 10;
 /// The four words of block `counter` under `key`.
 #[inline(always)]
 pub fn philox4x32(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
-    let [mut a, mut b, mut c, mut d] = counter;
+    philox4x32_lanes(key, counter.map(|word| [word])).map(|[word]| word)
+}
+
+/// [`philox4x32`] of `LANES` counters at once: word w of counter i is `counters[w][i]`. Each step is
+/// a loop over the lanes, which compilers turn into vector instructions.
+#[inline(always)]
+pub fn philox4x32_lanes<const LANES: usize>(
+    key: [u32; 2],
+    counters: [[u32; LANES]; 4],
+) -> [[u32; LANES]; 4] {
+    let [mut a, mut b, mut c, mut d] = counters;
     let [mut left, mut right] = key;
     for _ in 0..ROUNDS {
-        let first = u64::from(MULTIPLIERS[0]) * u64::from(a);
-        let second = u64::from(MULTIPLIERS[1]) * u64::from(c);
-        (a, b, c, d) = (
-            (second >> 32) as u32 ^ b ^ left,
-            second as u32,
-            (first >> 32) as u32 ^ d ^ right,
-            first as u32,
-        );
+        for i in 0..LANES {
+            let first = u64::from(MULTIPLIERS[0]) * u64::from(a[i]);
+            let second = u64::from(MULTIPLIERS[1]) * u64::from(c[i]);
+            a[i] = (second >> 32) as u32 ^ b[i] ^ left;
+            b[i] = second as u32;
+            c[i] = (first >> 32) as u32 ^ d[i] ^ right;
+            d[i] = first as u32;
+        }
         left = left.wrapping_add(WEYL[0]);
         right = right.wrapping_add(WEYL[1]);
     }

@@ -1,0 +1,92 @@
+//! Times of the kernels, beside a plain copy of the same memory.
+//!
+//! `cargo bench -p evenkeel-kernels`
+
+use divan::{Bencher, black_box};
+use evenkeel_kernels::{
+    Activation, Affine, Channels, Dropout, Scaling, batch_norm_train, batch_norm_train_backward,
+    dropout, global_avg_pool, global_avg_pool_backward,
+};
+use evenkeel_random::Key;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SHAPES: [[usize; 3]; 6] = [
+    [64, 64, 56 * 56],
+    [128, 64, 28 * 28],
+    [128, 256, 7 * 7],
+    [16, 512, 14 * 14],
+    [4096, 1024, 1],
+    [256, 256, 1],
+];
+
+fn main() {
+    divan::main();
+}
+
+fn shape([n, c, s]: [usize; 3]) -> Channels {
+    Channels { n, c, s }
+}
+
+fn values(count: usize) -> Vec<f32> {
+    let mut draws = Key::from_seed(0).draws();
+    (0..count).map(|_| draws.uniform() as f32).collect()
+}
+
+#[divan::bench(args = [SHAPES[0], SHAPES[4]])]
+fn copy(bencher: Bencher, of: [usize; 3]) {
+    let x = values(shape(of).len());
+    let mut y = x.clone();
+    bencher.bench_local(|| {
+        use rayon::prelude::*;
+        let chunk = 1 << 18;
+        y.par_chunks_mut(chunk)
+            .zip(x.par_chunks(chunk))
+            .for_each(|(y, x)| y.copy_from_slice(x));
+    });
+}
+
+#[divan::bench(args = SHAPES)]
+fn batch_norm_forward(bencher: Bencher, of: [usize; 3]) {
+    let shape = shape(of);
+    let (x, ones) = (values(shape.len()), vec![1.0; shape.c]);
+    let affine = Some(Affine {
+        scale: &ones,
+        shift: &ones,
+    });
+    bencher.bench_local(|| batch_norm_train(black_box(&x), shape, affine, 1e-5, Activation::Relu));
+}
+
+#[divan::bench(args = SHAPES)]
+fn batch_norm_backward(bencher: Bencher, of: [usize; 3]) {
+    let shape = shape(of);
+    let (x, dy, ones) = (values(shape.len()), values(shape.len()), vec![1.0; shape.c]);
+    let affine = Some(Affine {
+        scale: &ones,
+        shift: &ones,
+    });
+    let relu = Activation::Relu;
+    bencher.bench_local(|| {
+        batch_norm_train_backward(black_box(&x), &dy, shape, &ones, &ones, affine, relu)
+    });
+}
+
+#[divan::bench(args = [SHAPES[0], SHAPES[4]])]
+fn dropout_half(bencher: Bencher, of: [usize; 3]) {
+    let x = values(shape(of).len());
+    let mask = Dropout::new(Key::from_seed(1), 0.5, Scaling::Inverted);
+    bencher.bench_local(|| dropout(black_box(&x), &mask, 0));
+}
+
+#[divan::bench(args = [SHAPES[0], SHAPES[2]])]
+fn average_pool_forward(bencher: Bencher, of: [usize; 3]) {
+    let x = values(shape(of).len());
+    bencher.bench_local(|| global_avg_pool(black_box(&x), shape(of)));
+}
+
+#[divan::bench(args = [SHAPES[0], SHAPES[2]])]
+fn average_pool_backward(bencher: Bencher, of: [usize; 3]) {
+    let dy = values(of[0] * of[1]);
+    bencher.bench_local(|| global_avg_pool_backward(black_box(&dy), shape(of)));
+}

@@ -1,0 +1,409 @@
+//! Batch norm: training forward and backward, test forward and backward.
+
+use super::channels::{Channels, Plan};
+use super::columns::{self, Centrings, Lines, spread};
+use super::moments::Moments;
+use super::slabs::{self, Centring, Line, Slabs};
+use crate::activation::{Activate, with_activation};
+use crate::output::{Parts, build};
+use crate::{Activation, Float};
+
+/// The learned scale γ and shift β, one value per channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine<'a, T> {
+    /// γ.
+    pub scale: &'a [T],
+    /// β.
+    pub shift: &'a [T],
+}
+
+/// What a training forward returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward<T> {
+    /// `[n, c, s]`.
+    pub output: Vec<T>,
+    /// Per channel; 0 of no values.
+    pub mean: Vec<T>,
+    /// The biased variance, per channel; 0 of no values.
+    pub variance: Vec<T>,
+    /// 1/√(variance + ε), per channel.
+    pub reciprocal_deviation: Vec<T>,
+}
+
+/// What a backward returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients<T> {
+    /// By the input, `[n, c, s]`.
+    pub input: Vec<T>,
+    /// By γ, per channel.
+    pub scale: Vec<T>,
+    /// By β, per channel.
+    pub shift: Vec<T>,
+}
+
+/// The statistics of each channel over examples and positions.
+///
+/// # Panics
+/// If `x` is not of this shape.
+pub fn channel_moments<T: Float>(x: &[T], shape: Channels) -> Vec<Moments> {
+    shape.check("x", x.len());
+    if shape.is_empty() {
+        return vec![Moments::default(); shape.c];
+    }
+    let slabs = |channel| Slabs { x, shape, channel };
+    match shape.plan() {
+        Plan::Columns => columns::moments(x, shape),
+        Plan::Channels => by_blocks_of_moments(1, shape, slabs),
+        Plan::Blocks(blocks) => by_blocks_of_moments(blocks, shape, slabs),
+    }
+}
+
+fn by_blocks_of_moments<'a, T: Float>(
+    blocks: usize,
+    shape: Channels,
+    slabs: impl Fn(usize) -> Slabs<'a, T> + Sync,
+) -> Vec<Moments> {
+    let part = |channel: usize, from: usize, to: usize| slabs::moments(slabs(channel), from, to);
+    slabs::by_blocks(shape, blocks, part, |a, b| a.merge(&b))
+}
+
+/// y = activation((x − μ)·γ/√(σ² + ε) + β) with the mean μ and the biased variance σ² of each
+/// channel of `x`.
+///
+/// Memory: with a channel in cache for its second read, each element is read once and written once.
+///
+/// # Panics
+/// If a slice's length does not fit the shape.
+pub fn batch_norm_train<T: Float>(
+    x: &[T],
+    shape: Channels,
+    affine: Option<Affine<'_, T>>,
+    epsilon: f64,
+    activation: Activation,
+) -> Forward<T> {
+    shape.check("x", x.len());
+    check_affine(shape, affine);
+    let statistics = |moments: &Moments| {
+        let reciprocal_deviation = T::from_f64(1.0 / (moments.variance() + epsilon).sqrt());
+        (T::from_f64(moments.mean), reciprocal_deviation)
+    };
+    let (output, moments) = with_activation!(activation, |activation| {
+        if !shape.is_empty() && shape.plan() == Plan::Channels {
+            let parts = Parts {
+                parts: shape.c,
+                slabs: shape.n,
+                len: shape.s,
+            };
+            build(parts, |channel, writer| {
+                let slabs = Slabs { x, shape, channel };
+                let moments = slabs::moments(slabs, 0, shape.n);
+                let line = line(channel, statistics(&moments), affine, activation);
+                for example in 0..shape.n {
+                    slabs::write_output(slabs.slab(example), line, writer);
+                }
+                moments
+            })
+        } else {
+            let moments = channel_moments(x, shape);
+            let (mean, reciprocal_deviation): (Vec<T>, Vec<T>) =
+                moments.iter().map(statistics).unzip();
+            let output = apply(x, shape, &mean, &reciprocal_deviation, affine, activation);
+            (output, moments)
+        }
+    });
+    let (mean, reciprocal_deviation) = moments.iter().map(statistics).unzip();
+    let variance = moments
+        .iter()
+        .map(|moments| T::from_f64(moments.variance()))
+        .collect();
+    Forward {
+        output,
+        mean,
+        variance,
+        reciprocal_deviation,
+    }
+}
+
+/// y = activation((x − μ)·γ·r + β) with given means μ and reciprocal deviations r: batch norm at
+/// test.
+///
+/// # Panics
+/// If a slice's length does not fit the shape.
+pub fn batch_norm_apply<T: Float>(
+    x: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+) -> Vec<T> {
+    shape.check("x", x.len());
+    shape.check_per_channel("mean", mean.len());
+    shape.check_per_channel("reciprocal_deviation", reciprocal_deviation.len());
+    check_affine(shape, affine);
+    with_activation!(activation, |activation| {
+        apply(x, shape, mean, reciprocal_deviation, affine, activation)
+    })
+}
+
+/// The gradients of [`batch_norm_train`], given the one by its output. With g the gradient by the
+/// normalized value before the activation, x̂ = (x − μ)·r and M = n·s:
+///
+/// ```text
+/// dβ = Σg        dγ = Σ g·x̂        dx = γ·r·(g − dβ/M − x̂·dγ/M)
+/// ```
+///
+/// ReLU's mask is computed again from x, by the forward's arithmetic: nothing is stored for it.
+///
+/// # Panics
+/// If a slice's length does not fit the shape.
+pub fn batch_norm_train_backward<T: Float>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+) -> Gradients<T> {
+    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    let count = shape.count() as f64;
+    let centring = |channel: usize, sums: [f64; 2]| {
+        let r = reciprocal_deviation[channel].to_f64();
+        Centring {
+            mean_gradient: T::from_f64(sums[0] / count),
+            slope: T::from_f64(sums[1] * r * r / count),
+        }
+    };
+    with_activation!(activation, |activation| {
+        let line = |channel: usize| {
+            let statistics = (mean[channel], reciprocal_deviation[channel]);
+            line(channel, statistics, affine, activation)
+        };
+        let (dx, sums) = match shape.plan() {
+            _ if shape.is_empty() => (Vec::new(), vec![[0.0; 2]; shape.c]),
+            Plan::Channels => {
+                let parts = Parts {
+                    parts: shape.c,
+                    slabs: shape.n,
+                    len: shape.s,
+                };
+                build(parts, |channel, writer| {
+                    let line = line(channel);
+                    let (x, dy) = (
+                        Slabs { x, shape, channel },
+                        Slabs {
+                            x: dy,
+                            shape,
+                            channel,
+                        },
+                    );
+                    let sums = slabs::gradient_sums(x, dy, line, 0, shape.n);
+                    let centring = centring(channel, sums);
+                    for example in 0..shape.n {
+                        let (x, dy) = (x.slab(example), dy.slab(example));
+                        slabs::write_centred_gradient(x, dy, line, centring, writer);
+                    }
+                    sums
+                })
+            }
+            Plan::Blocks(blocks) => {
+                let sums = sums_by_blocks(x, dy, shape, blocks, &line);
+                let dx = slabs::map(shape, |channel, range, writer| {
+                    let (line, centring) = (line(channel), centring(channel, sums[channel]));
+                    let (x, dy) = (&x[range.clone()], &dy[range]);
+                    slabs::write_centred_gradient(x, dy, line, centring, writer);
+                });
+                (dx, sums)
+            }
+            Plan::Columns => {
+                let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
+                let sums = columns::gradient_sums(x, dy, shape, &lines);
+                let per_channel: Vec<_> = (0..shape.c)
+                    .map(|channel| centring(channel, sums[channel]))
+                    .collect();
+                let column = |value: fn(&Centring<T>) -> T| {
+                    spread(&per_channel.iter().map(value).collect::<Vec<_>>(), shape)
+                };
+                let centrings = Centrings {
+                    mean_gradient: column(|centring| centring.mean_gradient),
+                    slope: column(|centring| centring.slope),
+                };
+                let dx = columns::map(shape, |range, writer| {
+                    let (x, dy) = (&x[range.clone()], &dy[range]);
+                    columns::write_centred_gradient(x, dy, &lines, &centrings, writer);
+                });
+                (dx, sums)
+            }
+        };
+        gradients(dx, sums, reciprocal_deviation)
+    })
+}
+
+/// The gradients of [`batch_norm_apply`], whose statistics are constants: dx = γ·r·g.
+///
+/// # Panics
+/// If a slice's length does not fit the shape.
+pub fn batch_norm_apply_backward<T: Float>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+) -> Gradients<T> {
+    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    with_activation!(activation, |activation| {
+        let line = |channel: usize| {
+            let statistics = (mean[channel], reciprocal_deviation[channel]);
+            line(channel, statistics, affine, activation)
+        };
+        let by_slabs = || {
+            slabs::map(shape, |channel, range, writer| {
+                let (x, dy) = (&x[range.clone()], &dy[range]);
+                slabs::write_plain_gradient(x, dy, line(channel), writer);
+            })
+        };
+        let (dx, sums) = match shape.plan() {
+            _ if shape.is_empty() => (Vec::new(), vec![[0.0; 2]; shape.c]),
+            Plan::Channels => (by_slabs(), sums_by_blocks(x, dy, shape, 1, &line)),
+            Plan::Blocks(blocks) => (by_slabs(), sums_by_blocks(x, dy, shape, blocks, &line)),
+            Plan::Columns => {
+                let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
+                let dx = columns::map(shape, |range, writer| {
+                    columns::write_plain_gradient(&x[range.clone()], &dy[range], &lines, writer);
+                });
+                (dx, columns::gradient_sums(x, dy, shape, &lines))
+            }
+        };
+        gradients(dx, sums, reciprocal_deviation)
+    })
+}
+
+fn sums_by_blocks<T: Float, A: Activate>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    blocks: usize,
+    line: &(impl Fn(usize) -> Line<T, A> + Sync),
+) -> Vec<[f64; 2]> {
+    let part = |channel: usize, from: usize, to: usize| {
+        let (x, dy) = (
+            Slabs { x, shape, channel },
+            Slabs {
+                x: dy,
+                shape,
+                channel,
+            },
+        );
+        slabs::gradient_sums(x, dy, line(channel), from, to)
+    };
+    slabs::by_blocks(shape, blocks, part, |a, b| [a[0] + b[0], a[1] + b[1]])
+}
+
+fn gradients<T: Float>(
+    input: Vec<T>,
+    sums: Vec<[f64; 2]>,
+    reciprocal_deviation: &[T],
+) -> Gradients<T> {
+    let scale = sums.iter().zip(reciprocal_deviation);
+    Gradients {
+        input,
+        scale: scale
+            .map(|(sums, r)| T::from_f64(sums[1] * r.to_f64()))
+            .collect(),
+        shift: sums.iter().map(|sums| T::from_f64(sums[0])).collect(),
+    }
+}
+
+fn apply<T: Float, A: Activate>(
+    x: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: A,
+) -> Vec<T> {
+    if shape.is_empty() {
+        return Vec::new();
+    }
+    if shape.plan() == Plan::Columns {
+        let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
+        return columns::map(shape, |range, writer| {
+            columns::write_output(&x[range], &lines, writer);
+        });
+    }
+    slabs::map(shape, |channel, range, writer| {
+        let statistics = (mean[channel], reciprocal_deviation[channel]);
+        let line = line(channel, statistics, affine, activation);
+        slabs::write_output(&x[range], line, writer);
+    })
+}
+
+#[inline(always)]
+fn line<T: Float, A: Activate>(
+    channel: usize,
+    (mean, reciprocal_deviation): (T, T),
+    affine: Option<Affine<'_, T>>,
+    activation: A,
+) -> Line<T, A> {
+    let (scale, shift) = match affine {
+        Some(affine) => (
+            affine.scale[channel] * reciprocal_deviation,
+            affine.shift[channel],
+        ),
+        None => (reciprocal_deviation, T::ZERO),
+    };
+    Line {
+        mean,
+        scale,
+        shift,
+        activation,
+    }
+}
+
+fn lines<T: Float, A: Activate>(
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: A,
+) -> Lines<T, A> {
+    let lines: Vec<_> = mean
+        .iter()
+        .zip(reciprocal_deviation)
+        .enumerate()
+        .map(|(channel, (&mean, &r))| line(channel, (mean, r), affine, activation))
+        .collect();
+    let column =
+        |value: fn(&Line<T, A>) -> T| spread(&lines.iter().map(value).collect::<Vec<_>>(), shape);
+    Lines {
+        mean: column(|line| line.mean),
+        scale: column(|line| line.scale),
+        shift: column(|line| line.shift),
+        activation,
+    }
+}
+
+fn check_affine<T>(shape: Channels, affine: Option<Affine<'_, T>>) {
+    if let Some(Affine { scale, shift }) = affine {
+        shape.check_per_channel("affine.scale", scale.len());
+        shape.check_per_channel("affine.shift", shift.len());
+    }
+}
+
+fn check_backward<T>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+) {
+    shape.check("x", x.len());
+    shape.check("dy", dy.len());
+    shape.check_per_channel("mean", mean.len());
+    shape.check_per_channel("reciprocal_deviation", reciprocal_deviation.len());
+    check_affine(shape, affine);
+}

@@ -1,0 +1,14 @@
+//! Normalization kernels.
+
+mod batch;
+mod channels;
+mod columns;
+mod moments;
+mod slabs;
+
+pub use batch::{
+    Affine, Forward, Gradients, batch_norm_apply, batch_norm_apply_backward, batch_norm_train,
+    batch_norm_train_backward, channel_moments,
+};
+pub use channels::Channels;
+pub use moments::Moments;

@@ -1,0 +1,171 @@
+//! Count, mean and second central moment of a set of values, and merging them.
+
+use crate::Float;
+use crate::simd::LaneSums;
+
+/// The count n, the mean, and m2 = Σ(x − mean)² of some values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// How many values.
+    pub count: f64,
+    /// Their mean; 0 of none.
+    pub mean: f64,
+    /// The sum of squared differences from the mean.
+    pub m2: f64,
+}
+
+/// What merging two sets of these counts takes: computed once where many columns share counts.
+#[derive(Clone, Copy)]
+pub(crate) struct MergeWeights {
+    count: f64,
+    /// n_b/n: how far the mean moves towards b's.
+    towards: f64,
+    /// n_a·n_b/n: what the squared distance of the means adds to m2.
+    between: f64,
+}
+
+impl MergeWeights {
+    #[inline(always)]
+    pub fn new(a: f64, b: f64) -> Self {
+        let count = a + b;
+        let towards = if count == 0.0 { 0.0 } else { b / count };
+        Self {
+            count,
+            towards,
+            between: a * towards,
+        }
+    }
+
+    /// Chan's formula.
+    #[inline(always)]
+    pub fn merge(self, (mean_a, m2_a): (f64, f64), (mean_b, m2_b): (f64, f64)) -> (f64, f64) {
+        let distance = mean_b - mean_a;
+        (
+            mean_a + distance * self.towards,
+            m2_a + m2_b + distance * distance * self.between,
+        )
+    }
+}
+
+impl Moments {
+    /// The moments of both sets together: the one way in which parts (threads, micro-batches,
+    /// replicas, batches of a recalibration) become a whole.
+    ///
+    /// Source: Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
+    /// Sample Variances" (1979).
+    #[inline]
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        let weights = MergeWeights::new(self.count, other.count);
+        let (mean, m2) = weights.merge((self.mean, self.m2), (other.mean, other.m2));
+        Self {
+            count: weights.count,
+            mean,
+            m2,
+        }
+    }
+
+    /// m2/n, what a batch is normalized with; 0 of no values.
+    pub fn variance(&self) -> f64 {
+        if self.count == 0.0 {
+            0.0
+        } else {
+            self.m2 / self.count
+        }
+    }
+
+    /// m2/(n − 1), the unbiased estimate of what the values were drawn from; 0 of fewer than two.
+    pub fn variance_unbiased(&self) -> f64 {
+        if self.count < 2.0 {
+            0.0
+        } else {
+            self.m2 / (self.count - 1.0)
+        }
+    }
+
+    /// Of `runs` stretches of `len` values: `values(run)` gives one.
+    ///
+    /// One pass, with sums shifted by the first value: m2 = Σ(x−k)² − (Σ(x−k))²/n does not cancel
+    /// when k is one of the values, because then (mean − k)² ≤ m2.
+    #[inline(always)]
+    pub(crate) fn of_stretches<'a, T: Float>(
+        runs: usize,
+        len: usize,
+        values: impl Fn(usize) -> &'a [T],
+    ) -> Self {
+        if runs == 0 || len == 0 {
+            return Self::default();
+        }
+        let shift = values(0)[0];
+        let mut sums = LaneSums::new();
+        for run in 0..runs {
+            let x = &values(run)[..len];
+            sums.add(len, |i| [x[i] - shift, (x[i] - shift) * (x[i] - shift)]);
+        }
+        let count = (runs * len) as f64;
+        let [sum, squares] = sums.totals();
+        // Rounding can leave −ε where all values are equal to within it. NaN compares false.
+        let m2 = squares - sum * sum / count;
+        let m2 = if m2 < 0.0 { 0.0 } else { m2 };
+        Self {
+            count,
+            mean: shift.to_f64() + sum / count,
+            m2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn naive(values: &[f64]) -> Moments {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count.max(1.0);
+        let m2 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Moments { count, mean, m2 }
+    }
+
+    fn assert_close(a: Moments, b: Moments) {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()));
+        assert!(
+            a.count == b.count && close(a.mean, b.mean) && close(a.m2, b.m2),
+            "{a:?} {b:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn merging_in_any_order_is_the_whole(
+            values in prop::collection::vec(-1e3..1e3_f64, 0..60),
+            first in 0..60_usize,
+            second in 0..60_usize,
+        ) {
+            let first = first.min(values.len());
+            let second = second.clamp(first, values.len());
+            let parts = [&values[..first], &values[first..second], &values[second..]];
+            let [a, b, c] = parts.map(naive);
+            let whole = naive(&values);
+            assert_close(a.merge(&b).merge(&c), whole);
+            assert_close(a.merge(&b.merge(&c)), whole);
+            assert_close(c.merge(&a).merge(&b), whole);
+        }
+
+        #[test]
+        fn stretches_are_the_whole(values in prop::collection::vec(-1e3..1e3_f64, 0..200)) {
+            let len = values.len() / 3;
+            let stretches = &values[..3 * len];
+            let found = Moments::of_stretches(3, len, |run| &stretches[run * len..][..len]);
+            assert_close(found, naive(stretches));
+        }
+    }
+
+    #[test]
+    fn nothing_is_neutral() {
+        let some = naive(&[1.0, 2.0, 4.0]);
+        assert_eq!(some.merge(&Moments::default()), some);
+        assert_eq!(Moments::default().merge(&some), some);
+        assert_eq!(Moments::default().variance_unbiased(), 0.0);
+    }
+}

@@ -1,0 +1,61 @@
+//! Global average pooling.
+
+use multiversion::multiversion;
+
+use crate::Float;
+use crate::norm::Channels;
+use crate::output::{Writer, build_chunks};
+use crate::simd::LaneSums;
+
+/// Means that a thread computes at a time.
+const TOGETHER: usize = 64;
+/// Values summed in the element type before they go to f64.
+const STRETCH: usize = 4096;
+
+/// y\[n, c\] = the mean of x\[n, c, ..\] over the positions; NaN where there are none.
+///
+/// # Panics
+/// If `x` is not of this shape.
+pub fn global_avg_pool<T: Float>(x: &[T], shape: Channels) -> Vec<T> {
+    shape.check("x", x.len());
+    let Channels { n, c, s } = shape;
+    let (output, _) = build_chunks(n * c, TOGETHER, |chunk, len, writer| {
+        write_means(&x[chunk * TOGETHER * s..][..len * s], s, len, writer);
+    });
+    output
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn write_means<T: Float>(x: &[T], s: usize, len: usize, writer: &mut Writer<'_, T>) {
+    writer.append(len, |i| {
+        let mut sum = 0.0;
+        for stretch in x[i * s..][..s].chunks(STRETCH) {
+            let mut sums = LaneSums::<T, 1>::new();
+            sums.add(stretch.len(), |i| [stretch[i]]);
+            let [total] = sums.totals();
+            sum += total;
+        }
+        T::from_f64(sum / s as f64)
+    });
+}
+
+/// The gradient by x, given `dy` `[n, c]`: dx\[n, c, ..\] = dy\[n, c\]/s.
+///
+/// # Panics
+/// If `dy` is not `[n, c]`.
+pub fn global_avg_pool_backward<T: Float>(dy: &[T], shape: Channels) -> Vec<T> {
+    let Channels { n, c, s } = shape;
+    assert_eq!(dy.len(), n * c, "dy: expected [{n}, {c}] values");
+    if shape.is_empty() {
+        return Vec::new();
+    }
+    let share = T::from_f64(1.0 / s as f64);
+    let together = (1_usize << 15).div_ceil(s);
+    let (output, _) = build_chunks(shape.len(), together * s, |chunk, len, writer| {
+        for slab in 0..len / s {
+            let value = dy[chunk * together + slab] * share;
+            writer.append(s, |_| value);
+        }
+    });
+    output
+}

@@ -1,0 +1,136 @@
+//! The definitions: naive loops in `f64`, written to be read, which every fast path must match.
+
+use crate::{Activation, Channels, Dropout, keeps};
+
+/// What [`batch_norm_train`] returns, all of it in `f64`.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    /// `[n, c, s]`.
+    pub output: Vec<f64>,
+    /// Per channel.
+    pub mean: Vec<f64>,
+    /// The biased variance, per channel.
+    pub variance: Vec<f64>,
+}
+
+fn index(shape: Channels, n: usize, c: usize, s: usize) -> usize {
+    (n * shape.c + c) * shape.s + s
+}
+
+fn of_channel(shape: Channels, c: usize) -> impl Iterator<Item = usize> + Clone {
+    (0..shape.n).flat_map(move |n| (0..shape.s).map(move |s| index(shape, n, c, s)))
+}
+
+fn activate(activation: Activation, y: f64) -> f64 {
+    match activation {
+        Activation::Relu if y <= 0.0 => 0.0,
+        _ => y,
+    }
+}
+
+/// μ = mean of x, σ² = mean of (x − μ)², both per channel;
+/// y = activation(γ·(x − μ)/√(σ² + ε) + β).
+pub fn batch_norm_train(
+    x: &[f64],
+    shape: Channels,
+    scale: &[f64],
+    shift: &[f64],
+    epsilon: f64,
+    activation: Activation,
+) -> BatchNorm {
+    let count = shape.count() as f64;
+    let statistics = (0..shape.c).map(|c| {
+        let mean = of_channel(shape, c).map(|i| x[i]).sum::<f64>() / count;
+        let variance = of_channel(shape, c)
+            .map(|i| (x[i] - mean).powi(2))
+            .sum::<f64>()
+            / count;
+        (mean, variance)
+    });
+    let (mean, variance): (Vec<f64>, Vec<f64>) = statistics.unzip();
+    let reciprocal: Vec<f64> = variance
+        .iter()
+        .map(|v| 1.0 / (v + epsilon).sqrt())
+        .collect();
+    let output = batch_norm_apply(x, shape, &mean, &reciprocal, scale, shift, activation);
+    BatchNorm {
+        output,
+        mean,
+        variance,
+    }
+}
+
+/// y = activation(γ·(x − μ)·r + β).
+pub fn batch_norm_apply(
+    x: &[f64],
+    shape: Channels,
+    mean: &[f64],
+    reciprocal_deviation: &[f64],
+    scale: &[f64],
+    shift: &[f64],
+    activation: Activation,
+) -> Vec<f64> {
+    let mut output = vec![0.0; x.len()];
+    for c in 0..shape.c {
+        for i in of_channel(shape, c) {
+            let normalized = (x[i] - mean[c]) * reciprocal_deviation[c];
+            output[i] = activate(activation, scale[c] * normalized + shift[c]);
+        }
+    }
+    output
+}
+
+/// The gradients by x, γ, β of Σ y·dy, the statistics being those of x.
+pub fn batch_norm_train_backward(
+    x: &[f64],
+    dy: &[f64],
+    shape: Channels,
+    scale: &[f64],
+    shift: &[f64],
+    epsilon: f64,
+    activation: Activation,
+) -> [Vec<f64>; 3] {
+    let BatchNorm {
+        output,
+        mean,
+        variance,
+    } = batch_norm_train(x, shape, scale, shift, epsilon, activation);
+    let count = shape.count() as f64;
+    let (mut dx, mut dscale, mut dshift) =
+        (vec![0.0; x.len()], vec![0.0; shape.c], vec![0.0; shape.c]);
+    for c in 0..shape.c {
+        let r = 1.0 / (variance[c] + epsilon).sqrt();
+        let normalized = |i: usize| (x[i] - mean[c]) * r;
+        let passes = |i: usize| activation == Activation::None || output[i] != 0.0;
+        let gradient = |i: usize| if passes(i) { dy[i] } else { 0.0 };
+        dshift[c] = of_channel(shape, c).map(gradient).sum();
+        dscale[c] = of_channel(shape, c)
+            .map(|i| gradient(i) * normalized(i))
+            .sum();
+        for i in of_channel(shape, c) {
+            let centred = gradient(i) - dshift[c] / count - normalized(i) * dscale[c] / count;
+            dx[i] = scale[c] * r * centred;
+        }
+    }
+    [dx, dscale, dshift]
+}
+
+/// y\[i\] = x\[i\] times 0 or `kept`.
+pub fn dropout(x: &[f64], mask: &Dropout, kept: f64, offset: u64) -> Vec<f64> {
+    let factor = |i: usize| {
+        if keeps(mask, offset + i as u64) {
+            kept
+        } else {
+            0.0
+        }
+    };
+    x.iter().enumerate().map(|(i, x)| x * factor(i)).collect()
+}
+
+/// y\[n, c\] = mean of x\[n, c, ..\].
+pub fn global_avg_pool(x: &[f64], shape: Channels) -> Vec<f64> {
+    let mean = |slab: &[f64]| slab.iter().sum::<f64>() / shape.s as f64;
+    (0..shape.n * shape.c)
+        .map(|slab| mean(&x[slab * shape.s..][..shape.s]))
+        .collect()
+}

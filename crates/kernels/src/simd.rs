@@ -1,0 +1,54 @@
+//! The one way of summing.
+//!
+//! The hot loops of this crate are functions with `#[multiversion]`: compiled for AVX-512, AVX2 and
+//! the baseline, and chosen at run time. What they call is `#[inline(always)]`, or it would be
+//! compiled for the baseline. No arithmetic is contracted or regrouped, so all versions give the
+//! same bits.
+
+use crate::Float;
+
+/// Sums are kept in this many lanes, a whole number of vectors on every machine: the grouping, and
+/// so the rounding, is the same whatever the instruction set.
+const LANES: usize = 16;
+
+/// K sums in progress: element i of each stretch goes to lane i mod 16 of each.
+#[derive(Clone, Copy)]
+pub(crate) struct LaneSums<T, const K: usize>([[T; LANES]; K]);
+
+impl<T: Float, const K: usize> LaneSums<T, K> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self([[T::ZERO; LANES]; K])
+    }
+
+    /// Adds the K numbers `terms(i)` for i in 0..`len`.
+    #[inline(always)]
+    pub fn add(&mut self, len: usize, terms: impl Fn(usize) -> [T; K]) {
+        // A local copy, so that the lanes stay in registers.
+        let mut sums = self.0;
+        let whole = len - len % LANES;
+        let mut i = 0;
+        while i < whole {
+            for lane in 0..LANES {
+                let terms = terms(i + lane);
+                for k in 0..K {
+                    sums[k][lane] += terms[k];
+                }
+            }
+            i += LANES;
+        }
+        for i in whole..len {
+            let terms = terms(i);
+            for k in 0..K {
+                sums[k][i - whole] += terms[k];
+            }
+        }
+        self.0 = sums;
+    }
+
+    #[inline(always)]
+    pub fn totals(self) -> [f64; K] {
+        self.0
+            .map(|lanes| lanes.iter().map(|lane| lane.to_f64()).sum())
+    }
+}

@@ -1,0 +1,273 @@
+//! The operations under Burn's autodiff: what each saves for its backward, and the backward.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::autodiff::{Autodiff, NodeId};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use evenkeel_kernels::{Activation, Channels, Dropout};
+
+use super::Operations;
+
+/// What a batch norm's backward needs besides its input and parameters.
+type Saved<B> = (FloatTensor<B>, FloatTensor<B>);
+
+#[derive(Debug, Clone)]
+struct NormState<B: Backend> {
+    x: NodeId,
+    scale: NodeId,
+    shift: NodeId,
+    /// Mean and reciprocal deviation: statistics of the batch, or constants.
+    statistics: Saved<B>,
+    activation: Activation,
+}
+
+#[derive(Debug)]
+struct NormBackward {
+    statistics_of_the_batch: bool,
+}
+
+impl<B: Operations> Backward<B, 3> for NormBackward {
+    type State = NormState<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        gradients: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let NormState {
+            x,
+            scale,
+            shift,
+            statistics: (mean, reciprocal_deviation),
+            activation,
+        } = ops.state;
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
+        let scale = checkpointer.retrieve_node_output::<FloatTensor<B>>(scale);
+        let shift = checkpointer.retrieve_node_output::<FloatTensor<B>>(shift);
+        let backward = if self.statistics_of_the_batch {
+            B::channel_norm_backward
+        } else {
+            B::channel_norm_apply_backward
+        };
+        let (x, scale, shift) = backward(
+            x,
+            gradient,
+            mean,
+            reciprocal_deviation,
+            scale,
+            shift,
+            activation,
+        );
+        for (parent, gradient) in ops.parents.into_iter().zip([x, scale, shift]) {
+            if let Some(node) = parent {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DropoutBackward;
+
+impl<B: Operations> Backward<B, 1> for DropoutBackward {
+    type State = Dropout;
+
+    fn backward(self, ops: Ops<Dropout, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::dropout(gradient, ops.state)
+        });
+    }
+}
+
+#[derive(Debug)]
+struct PoolBackward;
+
+impl<B: Operations> Backward<B, 1> for PoolBackward {
+    type State = burn::tensor::Shape;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let shape = ops.state;
+        let channels = Channels {
+            n: shape[0],
+            c: shape[1],
+            s: shape[2..].iter().product(),
+        };
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::float_reshape(B::global_avg_pool_backward(gradient, channels), shape)
+        });
+    }
+}
+
+impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
+    fn channel_norm(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        epsilon: f64,
+        activation: Activation,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let nodes = [x.node(), scale.node(), shift.node()];
+        let operation = NormBackward {
+            statistics_of_the_batch: true,
+        };
+        let (output, mean, variance, reciprocal_deviation);
+        match operation.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let checkpoints = (
+                    prep.checkpoint(&x),
+                    prep.checkpoint(&scale),
+                    prep.checkpoint(&shift),
+                );
+                let forward;
+                (forward, mean, variance, reciprocal_deviation) = B::channel_norm(
+                    x.into_primitive(),
+                    scale.into_primitive(),
+                    shift.into_primitive(),
+                    epsilon,
+                    activation,
+                );
+                let statistics = (mean.clone(), reciprocal_deviation.clone());
+                let state = norm_state(checkpoints, statistics, activation);
+                output = prep.finish(state, forward);
+            }
+            OpsKind::UnTracked(prep) => {
+                let forward;
+                (forward, mean, variance, reciprocal_deviation) = B::channel_norm(
+                    x.into_primitive(),
+                    scale.into_primitive(),
+                    shift.into_primitive(),
+                    epsilon,
+                    activation,
+                );
+                output = prep.finish(forward);
+            }
+        }
+        let constant = <Self as burn::backend::AutodiffBackend>::from_inner;
+        (
+            output,
+            constant(mean),
+            constant(variance),
+            constant(reciprocal_deviation),
+        )
+    }
+
+    fn channel_norm_apply(
+        x: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        reciprocal_deviation: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), scale.node(), shift.node()];
+        let operation = NormBackward {
+            statistics_of_the_batch: false,
+        };
+        let statistics = (mean.into_primitive(), reciprocal_deviation.into_primitive());
+        let apply = |x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>| {
+            let (mean, reciprocal_deviation) = statistics.clone();
+            let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
+            B::channel_norm_apply(
+                x.into_primitive(),
+                mean,
+                reciprocal_deviation,
+                scale,
+                shift,
+                activation,
+            )
+        };
+        match operation.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let checkpoints = (
+                    prep.checkpoint(&x),
+                    prep.checkpoint(&scale),
+                    prep.checkpoint(&shift),
+                );
+                let output = apply(x, scale, shift);
+                prep.finish(norm_state(checkpoints, statistics, activation), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(apply(x, scale, shift)),
+        }
+    }
+
+    fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        match DropoutBackward
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(dropout, B::dropout(x.into_primitive(), dropout)),
+            OpsKind::UnTracked(prep) => prep.finish(B::dropout(x.into_primitive(), dropout)),
+        }
+    }
+
+    fn global_avg_pool(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = x.shape();
+        match PoolBackward
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(shape, B::global_avg_pool(x.into_primitive())),
+            OpsKind::UnTracked(prep) => prep.finish(B::global_avg_pool(x.into_primitive())),
+        }
+    }
+
+    fn channel_norm_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        no_second_derivative("channel_norm")
+    }
+
+    fn channel_norm_apply_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        no_second_derivative("channel_norm_apply")
+    }
+
+    fn global_avg_pool_backward(_: FloatTensor<Self>, _: Channels) -> FloatTensor<Self> {
+        no_second_derivative("global_avg_pool")
+    }
+}
+
+fn norm_state<B: Backend>(
+    (x, scale, shift): (NodeId, NodeId, NodeId),
+    statistics: Saved<B>,
+    activation: Activation,
+) -> NormState<B> {
+    NormState {
+        x,
+        scale,
+        shift,
+        statistics,
+        activation,
+    }
+}
+
+fn no_second_derivative(operation: &str) -> ! {
+    panic!(
+        "evenkeel: the backward of {operation} cannot itself be differentiated; Burn's autodiff \
+         runs it on the inner backend, so it was called directly on an autodiff tensor"
+    )
+}

@@ -1,0 +1,102 @@
+//! The operations that the layers are made of, and which implementation runs where.
+//!
+//! | device | implementation |
+//! |---|---|
+//! | `Device::flex()` | [`Operations`]: the fused kernels of `evenkeel-kernels` |
+//! | any other | [`composed`]: Burn's own tensor operations |
+//!
+//! Dispatching an extension on a backend that it does not list panics, so the choice is made here,
+//! before the dispatch.
+
+mod autodiff;
+mod composed;
+mod flex;
+mod ops;
+
+pub use ops::Operations;
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::{Device, Tensor};
+use evenkeel_kernels::{Activation, Dropout};
+
+/// A normalized batch and the statistics it was normalized with.
+pub(crate) struct Normalized<const D: usize> {
+    pub output: Tensor<D>,
+    /// Per channel; not part of the autodiff graph.
+    pub mean: Tensor<1>,
+    /// Biased, per channel; not part of the autodiff graph.
+    pub variance: Tensor<1>,
+}
+
+fn has_kernels(device: Device) -> bool {
+    matches!(
+        device.without_autodiff().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
+}
+
+/// Batch norm by the statistics of `x` itself: `[N, C, ...]`.
+pub(crate) fn batch_norm_train<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    epsilon: f64,
+    activation: Activation,
+) -> Normalized<D> {
+    if !has_kernels(x.device()) {
+        return composed::batch_norm_train(x, scale, shift, epsilon, activation);
+    }
+    let (output, mean, variance, _) = <Dispatch as Operations>::channel_norm(
+        x.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        epsilon,
+        activation,
+    );
+    Normalized {
+        output: Tensor::from_dispatch(output),
+        mean: Tensor::from_dispatch(mean).detach(),
+        variance: Tensor::from_dispatch(variance).detach(),
+    }
+}
+
+/// Batch norm by given statistics, which are constants to the gradient.
+pub(crate) fn batch_norm_apply<const D: usize>(
+    x: Tensor<D>,
+    mean: Tensor<1>,
+    reciprocal_deviation: Tensor<1>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    activation: Activation,
+) -> Tensor<D> {
+    if !has_kernels(x.device()) {
+        return composed::batch_norm_apply(x, mean, reciprocal_deviation, scale, shift, activation);
+    }
+    Tensor::from_dispatch(<Dispatch as Operations>::channel_norm_apply(
+        x.into_dispatch(),
+        mean.into_dispatch(),
+        reciprocal_deviation.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        activation,
+    ))
+}
+
+/// Multiplies by the mask that `dropout` names: elements in the order of the tensor's shape.
+pub(crate) fn dropout<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<D> {
+    if !has_kernels(x.device()) {
+        return composed::dropout(x, dropout);
+    }
+    Tensor::from_dispatch(<Dispatch as Operations>::dropout(
+        x.into_dispatch(),
+        dropout,
+    ))
+}
+
+/// The mean over all dimensions after the first two.
+pub(crate) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
+    if !has_kernels(x.device()) {
+        return composed::global_avg_pool(x);
+    }
+    Tensor::from_dispatch(<Dispatch as Operations>::global_avg_pool(x.into_dispatch()))
+}

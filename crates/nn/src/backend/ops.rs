@@ -1,0 +1,67 @@
+//! The backend extension: fused forward and backward operations.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+use evenkeel_kernels::{Activation, Channels, Dropout};
+
+/// Fused operations, implemented for `Flex` by slices and for `Autodiff` over them.
+///
+/// Inputs are `[N, C, ...]`, statistics and affine parameters `[C]`. The layers of this crate are
+/// the interface; call these only to build another layer.
+#[backend_extension(Flex, Autodiff)]
+pub trait Operations: Backend {
+    /// Batch norm by the statistics of `x`: output, mean, biased variance, reciprocal deviation.
+    fn channel_norm(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        epsilon: f64,
+        activation: Activation,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    );
+
+    /// Gradients of `channel_norm` with respect to `x`, `scale`, `shift`.
+    fn channel_norm_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        reciprocal_deviation: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Batch norm by given statistics.
+    fn channel_norm_apply(
+        x: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        reciprocal_deviation: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// Gradients of `channel_norm_apply` with respect to `x`, `scale`, `shift`.
+    fn channel_norm_apply_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        reciprocal_deviation: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Multiplication by a mask that is computed, never stored. Its own gradient.
+    fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
+
+    /// `[N, C, ...]` to its mean `[N, C]`.
+    fn global_avg_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient `[N, C]` of a mean, spread over `shape`'s positions.
+    fn global_avg_pool_backward(gradient: FloatTensor<Self>, shape: Channels) -> FloatTensor<Self>;
+}

@@ -1,0 +1,134 @@
+//! State of a layer that is saved with the model but not trained: running statistics.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::module::{
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+    Param, ParamId,
+};
+use burn::tensor::kind::{Autodiff, Basic};
+use burn::tensor::{Device, Float, Int, Tensor};
+
+/// One tensor of state, written during a forward through `&self`.
+///
+/// Unlike Burn's `RunningState`, `clone` copies the state (two clones never share it), a written
+/// value is there at once (a record taken during training lags behind nothing), and nothing
+/// pending can overwrite a value that was loaded. It is saved, loaded and mapped under its field's
+/// name like a parameter, but never trained: `unfreeze()` and `set_require_grad` leave it alone.
+///
+/// The value itself is kept off the autodiff graph; [`Buffer::get`] lifts it to where it is used.
+pub struct Buffer<K: Basic> {
+    id: ParamId,
+    value: Mutex<Tensor<1, K>>,
+}
+
+impl<K: Basic + Autodiff> Buffer<K> {
+    /// A buffer that holds `value`.
+    pub fn new(value: Tensor<1, K>) -> Self {
+        Self::with_id(ParamId::new(), value)
+    }
+
+    fn with_id(id: ParamId, value: Tensor<1, K>) -> Self {
+        Self {
+            id,
+            value: Mutex::new(value),
+        }
+    }
+
+    /// The value, on `device`.
+    pub fn get(&self, device: &Device) -> Tensor<1, K> {
+        self.value().clone().to_device(device)
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: Tensor<1, K>) {
+        *self.value() = value;
+    }
+
+    /// A poisoned lock only says that another forward panicked; a tensor is replaced whole, so
+    /// the value is good either way.
+    fn value(&self) -> MutexGuard<'_, Tensor<1, K>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn edited(self, edit: impl FnOnce(Tensor<1, K>) -> Tensor<1, K>) -> Self {
+        let value = self.value().clone();
+        Self::with_id(self.id, edit(value))
+    }
+}
+
+impl<K: Basic + Autodiff> Clone for Buffer<K> {
+    fn clone(&self) -> Self {
+        Self::with_id(self.id, self.value().clone())
+    }
+}
+
+impl<K: Basic + Autodiff> fmt::Debug for Buffer<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl<K: Basic + Autodiff> fmt::Display for Buffer<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer{:?}", self.value().dims())
+    }
+}
+
+impl<K: Basic + Autodiff> ModuleDisplayDefault for Buffer<K> {
+    fn content(&self, content: Content) -> Option<Content> {
+        content.add_formatted(&self.to_string()).optional()
+    }
+}
+
+impl<K: Basic + Autodiff> ModuleDisplay for Buffer<K> {}
+
+/// Burn visits each kind of tensor by a method of its own.
+macro_rules! impl_module {
+    ($kind:ty, $visit:ident, $map:ident, $untracked:expr) => {
+        impl Module for Buffer<$kind> {
+            fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+                visitor.$visit(&Param::initialized(self.id, self.value().clone()));
+            }
+
+            fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+                let value = self.value().clone();
+                let (id, value, _) = mapper.$map(Param::initialized(self.id, value)).consume();
+                Self::with_id(id, $untracked(value))
+            }
+
+            fn to_device(self, device: &Device) -> Self {
+                self.edited(|value| value.to_device(device))
+            }
+
+            fn fork(self, device: &Device) -> Self {
+                self.to_device(device)
+            }
+
+            fn collect_devices(&self, mut devices: Devices) -> Devices {
+                let device = self.value().device();
+                if !devices.contains(&device) {
+                    devices.push(device);
+                }
+                devices
+            }
+
+            fn materialize(self) -> Self {
+                self
+            }
+
+            fn valid(&self) -> Self {
+                self.clone().edited(Tensor::without_autodiff)
+            }
+
+            fn train(self) -> Self {
+                self.edited(Tensor::autodiff)
+            }
+        }
+    };
+}
+
+impl_module!(Float, visit_float, map_float, |value: Tensor<1>| value
+    .set_require_grad(false));
+impl_module!(Int, visit_int, map_int, |value| value);

@@ -1,0 +1,5 @@
+//! Layers that draw noise in training and take its average at test.
+
+mod dropout;
+
+pub use dropout::{Dropout, DropoutConfig};

@@ -1,0 +1,5 @@
+//! Normalization layers.
+
+mod batch;
+
+pub use batch::{BatchNorm, BatchNormConfig, RunningAverage};

@@ -1,0 +1,311 @@
+//! What a pass over the network is for: the mode as a value, never ambient state.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::Tensor;
+use evenkeel_random::Key;
+
+/// Which statistics a norm normalizes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatisticsSource {
+    /// Those of the batch at hand.
+    Batch,
+    /// The running averages kept by the layer.
+    Running,
+}
+
+/// What a norm does to its running statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatisticsUpdate {
+    /// Nothing.
+    Keep,
+    /// Averages this batch's in, the way the layer is configured to.
+    Average,
+    /// Pools the moments of every batch that this pass sees, replacing what was there before the
+    /// pass's first batch: exactly the statistics of all those examples as one batch.
+    Pool,
+}
+
+/// One pass over the network: three independent answers, and a place in the randomness.
+///
+/// | constructor | statistics | running statistics | noise |
+/// |---|---|---|---|
+/// | [`Pass::train`] | batch | averaged in | drawn |
+/// | [`Pass::test`] | running | kept | off |
+/// | [`Pass::monte_carlo`] | running | kept | drawn |
+/// | [`Pass::recalibrate`] | batch | pooled | off |
+///
+/// [`Pass::freeze_statistics`] changes any of them for fine-tuning with frozen norms. All work on
+/// plain and on autodiff devices alike.
+///
+/// Noise is a function of (seed, step, scope, call within the scope): [`Pass::scope`] gives a part
+/// of the model a stream of its own, so that a layer added elsewhere changes nothing there. Within
+/// a scope, calls are counted; threads that share a pass should each use their own scope.
+///
+/// Burn's `freeze()`, `no_grad()` and `valid()` stop gradients; they change nothing about the
+/// statistics or the noise of these layers, which only the pass decides.
+#[derive(Clone)]
+pub struct Pass {
+    statistics: StatisticsSource,
+    update: StatisticsUpdate,
+    noise: Option<Key>,
+    path: String,
+    calls: Arc<Mutex<HashMap<String, u64>>>,
+    identity: u64,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+static PASSES: AtomicU64 = AtomicU64::new(1);
+
+impl Pass {
+    fn new(statistics: StatisticsSource, update: StatisticsUpdate, noise: Option<Key>) -> Self {
+        Self {
+            statistics,
+            update,
+            noise,
+            path: String::new(),
+            calls: Arc::default(),
+            identity: PASSES.fetch_add(1, Ordering::Relaxed),
+            observer: None,
+        }
+    }
+
+    /// Training step `step` (counted over the whole training) of a run with this seed.
+    pub fn train(seed: u64, step: u64) -> Self {
+        let noise = Key::from_seed(seed).child("train").at(step);
+        Self::new(
+            StatisticsSource::Batch,
+            StatisticsUpdate::Average,
+            Some(noise),
+        )
+    }
+
+    /// Evaluation: running statistics, no noise.
+    pub fn test() -> Self {
+        Self::new(StatisticsSource::Running, StatisticsUpdate::Keep, None)
+    }
+
+    /// Draw number `draw` of a Monte Carlo average over the noise at test time.
+    pub fn monte_carlo(seed: u64, draw: u64) -> Self {
+        let noise = Key::from_seed(seed).child("monte_carlo").at(draw);
+        Self::new(
+            StatisticsSource::Running,
+            StatisticsUpdate::Keep,
+            Some(noise),
+        )
+    }
+
+    /// Recomputes the running statistics: use *one* such pass for all batches of the loader.
+    ///
+    /// Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm" (2021).
+    pub fn recalibrate() -> Self {
+        Self::new(StatisticsSource::Batch, StatisticsUpdate::Pool, None)
+    }
+
+    /// The same pass with norms frozen: running statistics are used and kept.
+    #[must_use]
+    pub fn freeze_statistics(mut self) -> Self {
+        self.statistics = StatisticsSource::Running;
+        self.update = StatisticsUpdate::Keep;
+        self
+    }
+
+    /// The same pass without noise.
+    #[must_use]
+    pub fn without_noise(mut self) -> Self {
+        self.noise = None;
+        self
+    }
+
+    /// The same pass, showing each layer's input, output and statistics to `observer`.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// The pass for the part of the model called `name`, with randomness of its own.
+    #[must_use]
+    pub fn scope(&self, name: &str) -> Self {
+        let path = if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        };
+        Self {
+            path,
+            noise: self.noise.map(|key| key.child(name)),
+            ..self.clone()
+        }
+    }
+
+    /// Which statistics norms use.
+    pub fn statistics(&self) -> StatisticsSource {
+        self.statistics
+    }
+
+    /// What norms do to their running statistics.
+    pub fn update(&self) -> StatisticsUpdate {
+        self.update
+    }
+
+    /// Where in the model this pass is: the names of the scopes, joined by dots.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The key of the next call of a noise layer in this scope; `None` when noise is off.
+    ///
+    /// Every call counts, so two layers in one scope draw independently, and so do two forwards
+    /// of the same layer.
+    pub fn next_noise(&self) -> Option<Key> {
+        let key = self.noise?;
+        // The count is a plain number: a panic elsewhere cannot leave it half-written.
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = match calls.get_mut(&self.path) {
+            Some(count) => count,
+            None => calls.entry(self.path.clone()).or_default(),
+        };
+        let call = *count;
+        *count += 1;
+        Some(key.at(call))
+    }
+
+    /// Tells passes apart (scopes and clones of one pass are the same pass): a norm that pools
+    /// starts afresh at the first batch of another one.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    pub(crate) fn observe<const D: usize>(
+        &self,
+        layer: &'static str,
+        input: &Tensor<D>,
+        output: &Tensor<D>,
+        statistics: Option<(&Tensor<1>, &Tensor<1>)>,
+    ) {
+        let Some(observer) = &self.observer else {
+            return;
+        };
+        let flat = |tensor: &Tensor<D>| {
+            let examples = tensor.dims()[0];
+            let values = tensor.dims()[1..].iter().product::<usize>();
+            tensor.clone().reshape([examples, values])
+        };
+        observer.observe(Observation {
+            path: &self.path,
+            layer,
+            shape: &input.dims(),
+            input: flat(input),
+            output: flat(output),
+            statistics: statistics.map(|(mean, variance)| (mean.clone(), variance.clone())),
+        });
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass")
+            .field("statistics", &self.statistics)
+            .field("update", &self.update)
+            .field("noise", &self.noise)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Is shown what each layer of a pass receives and returns: the way in for probes.
+pub trait Observer: Send + Sync {
+    /// Called once by each layer, after its forward, on the thread of the forward.
+    fn observe(&self, observation: Observation<'_>);
+}
+
+/// What one layer received and returned.
+#[derive(Debug)]
+pub struct Observation<'a> {
+    /// The scopes the layer is in, joined by dots.
+    pub path: &'a str,
+    /// The kind of layer, such as `batch_norm`.
+    pub layer: &'static str,
+    /// The shape of the input.
+    pub shape: &'a [usize],
+    /// The input as `[examples, values]`; part of the autodiff graph where the pass is.
+    pub input: Tensor<2>,
+    /// The output as `[examples, values]`.
+    pub output: Tensor<2>,
+    /// Mean and biased variance per channel that a norm used.
+    pub statistics: Option<(Tensor<1>, Tensor<1>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_a_function_of_seed_step_scope_and_call() {
+        let keys = |pass: &Pass| {
+            [
+                pass.scope("a").next_noise(),
+                pass.scope("a").next_noise(),
+                pass.scope("b").next_noise(),
+            ]
+        };
+        let first = keys(&Pass::train(1, 5));
+        assert_eq!(first, keys(&Pass::train(1, 5)));
+        assert_ne!(first[0], first[1], "calls within a scope differ");
+        assert_ne!(first[0], first[2], "scopes differ");
+        for other in [
+            Pass::train(1, 6),
+            Pass::train(2, 5),
+            Pass::monte_carlo(1, 5),
+        ] {
+            assert_ne!(first[0], other.scope("a").next_noise());
+        }
+    }
+
+    #[test]
+    fn a_layer_added_elsewhere_changes_nothing_here() {
+        let plain = Pass::train(0, 0);
+        let with_more = Pass::train(0, 0);
+        with_more.scope("new").next_noise();
+        with_more.next_noise();
+        assert_eq!(
+            plain.scope("block").next_noise(),
+            with_more.scope("block").next_noise()
+        );
+    }
+
+    #[test]
+    fn modes_answer_three_questions() {
+        use StatisticsSource::{Batch, Running};
+        use StatisticsUpdate::{Average, Keep, Pool};
+        let answers = |pass: Pass| {
+            (
+                pass.statistics(),
+                pass.update(),
+                pass.next_noise().is_some(),
+            )
+        };
+        assert_eq!(answers(Pass::train(0, 0)), (Batch, Average, true));
+        assert_eq!(answers(Pass::test()), (Running, Keep, false));
+        assert_eq!(answers(Pass::monte_carlo(0, 0)), (Running, Keep, true));
+        assert_eq!(answers(Pass::recalibrate()), (Batch, Pool, false));
+        assert_eq!(
+            answers(Pass::train(0, 0).freeze_statistics()),
+            (Running, Keep, true)
+        );
+        assert_eq!(
+            answers(Pass::train(0, 0).without_noise()),
+            (Batch, Average, false)
+        );
+    }
+
+    #[test]
+    fn is_sync() {
+        fn check<T: Send + Sync>() {}
+        check::<Pass>();
+    }
+}
