@@ -1,1 +1,29 @@
+//! What a run writes and a report reads: plain data and atomic files.
 //!
+//! A run is one folder:
+//!
+//! | file | content |
+//! |---|---|
+//! | `run.json` | [`Run`]: recipe as resolved, versions, machine, seed, results |
+//! | `metrics.jsonl` | one [`Line`] a step and one an epoch |
+//! | `evaluation.json` | [`Evaluation`]: confusion, mistakes, augmented pictures |
+//! | `model.safetensors` | the trained model, with PyTorch's parameter names |
+//! | `checkpoint/` | what `--resume` goes on from, and the best model |
+//! | `report.html` | all of it to look at |
+#![forbid(unsafe_code)]
+
+mod error;
+mod evaluation;
+mod files;
+mod folder;
+mod machine;
+mod metrics;
+mod run;
+
+pub use error::Error;
+pub use evaluation::{Evaluation, Mistake, Picture, SheetRow};
+pub use files::{read_limited, write_atomic};
+pub use folder::RunFolder;
+pub use machine::{Machine, peak_memory};
+pub use metrics::{Line, MetricsLog, read_metrics};
+pub use run::{DataSummary, Results, Run, Status, Versions};

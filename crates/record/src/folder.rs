@@ -1,0 +1,127 @@
+//! The files of a run by name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Evaluation, Line, Run, read_limited, read_metrics, write_atomic};
+
+/// A run's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// The run in this folder, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `run.json`.
+    pub fn run_json(&self) -> PathBuf {
+        self.0.join("run.json")
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// `evaluation.json`.
+    pub fn evaluation(&self) -> PathBuf {
+        self.0.join("evaluation.json")
+    }
+
+    /// `model.safetensors`.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    /// `checkpoint/`.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint")
+    }
+
+    /// `checkpoint/best.safetensors`.
+    pub fn best_model(&self) -> PathBuf {
+        self.checkpoint().join("best.safetensors")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// If there is a run in it: nothing is overwritten.
+    pub fn create(&self) -> Result<(), Error> {
+        if self.run_json().exists() {
+            return Err(Error::new(
+                &self.0,
+                "there is a run in this folder already. Choose another with --out, or go on with \
+                 this one by --resume",
+            ));
+        }
+        fs::create_dir_all(&self.0).map_err(|error| Error::io(&self.0, &error))
+    }
+
+    /// Writes `run.json`.
+    pub fn write_run(&self, run: &Run) -> Result<(), Error> {
+        write_json(&self.run_json(), run)
+    }
+
+    /// Reads `run.json`.
+    pub fn read_run(&self) -> Result<Run, Error> {
+        let run: Run = read_json(&self.run_json())?;
+        match run.format {
+            1 => Ok(run),
+            other => Err(Error::new(
+                &self.run_json(),
+                format!("expected format 1, found {other}. Use the version that wrote it"),
+            )),
+        }
+    }
+
+    /// Reads `metrics.jsonl`; empty if there is none yet.
+    pub fn read_metrics(&self) -> Result<Vec<Line>, Error> {
+        if self.metrics().exists() {
+            read_metrics(&self.metrics())
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Writes `evaluation.json`.
+    pub fn write_evaluation(&self, evaluation: &Evaluation) -> Result<(), Error> {
+        write_json(&self.evaluation(), evaluation)
+    }
+
+    /// Reads `evaluation.json`; `None` if there is none, as before the end of a run.
+    pub fn read_evaluation(&self) -> Result<Option<Evaluation>, Error> {
+        let path = self.evaluation();
+        if path.exists() {
+            read_json(&path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::new(path, format!("cannot be written as JSON: {error}")))?;
+    write_atomic(path, &text)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    serde_json::from_slice(&read_limited(path)?)
+        .map_err(|error| Error::new(path, format!("is damaged or of another program: {error}")))
+}
