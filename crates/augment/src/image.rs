@@ -1,0 +1,127 @@
+//! 8-bit images.
+
+use crate::Error;
+
+/// An 8-bit image: rows from the top, pixels from the left, channels interleaved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    width: usize,
+    height: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+}
+
+/// The longest side, as in the file formats that images come from.
+const LONGEST_SIDE: usize = 65_535;
+
+impl Image {
+    /// # Errors
+    /// If a side is not in 1..=65,535, there are not 1 to 4 channels, or the pixels are not
+    /// width·height·channels bytes.
+    pub fn new(
+        width: usize,
+        height: usize,
+        channels: usize,
+        pixels: Vec<u8>,
+    ) -> Result<Self, Error> {
+        let sides = 1..=LONGEST_SIDE;
+        if !sides.contains(&width) || !sides.contains(&height) || !(1..=4).contains(&channels) {
+            return Err(Error::Image(format!(
+                "expected sides of 1 to {LONGEST_SIDE} and 1 to 4 channels, found \
+                 {width}×{height}×{channels}"
+            )));
+        }
+        let expected = width * height * channels;
+        if pixels.len() != expected {
+            let found = pixels.len();
+            return Err(Error::Image(format!(
+                "expected {expected} bytes, found {found}"
+            )));
+        }
+        Ok(Self {
+            width,
+            height,
+            channels,
+            pixels,
+        })
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Values a pixel.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// All bytes.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The bytes of one pixel.
+    pub fn pixel(&self, x: usize, y: usize) -> &[u8] {
+        &self.pixels[(y * self.width + x) * self.channels..][..self.channels]
+    }
+
+    /// Becomes an image of another size whose bytes `write` fills, given this one's, in a buffer
+    /// that is kept between images: no allocation where the sizes recur.
+    pub(crate) fn rewrite(
+        &mut self,
+        width: usize,
+        height: usize,
+        scratch: &mut Vec<u8>,
+        write: impl FnOnce(&Self, &mut [u8]),
+    ) {
+        scratch.clear();
+        scratch.resize(width * height * self.channels, 0);
+        write(self, scratch);
+        std::mem::swap(&mut self.pixels, scratch);
+        (self.width, self.height) = (width, height);
+    }
+
+    pub(crate) fn into_pixels(self) -> Vec<u8> {
+        self.pixels
+    }
+
+    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.pixels.chunks_exact_mut(self.width * self.channels)
+    }
+
+    /// Becomes a copy of `other`, in this image's memory.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.pixels.clear();
+        self.pixels.extend_from_slice(&other.pixels);
+        (self.width, self.height) = (other.width, other.height);
+        self.channels = other.channels;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold() {
+        assert!(Image::new(2, 3, 1, vec![0; 6]).is_ok());
+        for (width, height, channels, bytes) in [
+            (0, 1, 1, 0),
+            (1, 0, 1, 0),
+            (1, 1, 0, 0),
+            (1, 1, 5, 5),
+            (2, 2, 1, 3),
+            (65_536, 1, 1, 0),
+        ] {
+            let image = Image::new(width, height, channels, vec![0; bytes]);
+            assert!(image.unwrap_err().to_string().contains("expected"));
+        }
+        assert!(Image::new(usize::MAX, usize::MAX, 4, vec![]).is_err());
+    }
+}
