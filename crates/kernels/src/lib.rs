@@ -12,6 +12,7 @@ mod float;
 pub mod noise;
 pub mod norm;
 mod output;
+mod parallel;
 mod pool;
 pub mod reference;
 mod simd;

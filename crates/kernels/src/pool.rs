@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 use crate::Float;
 use crate::norm::Channels;
-use crate::output::{Writer, build_chunks};
+use crate::output::{Grid, Writer, build};
 use crate::simd::LaneSums;
 
 /// Means that a thread computes at a time.
@@ -19,8 +19,8 @@ const STRETCH: usize = 4096;
 pub fn global_avg_pool<T: Float>(x: &[T], shape: Channels) -> Vec<T> {
     shape.check("x", x.len());
     let Channels { n, c, s } = shape;
-    let (output, _) = build_chunks(n * c, TOGETHER, |chunk, len, writer| {
-        write_means(&x[chunk * TOGETHER * s..][..len * s], s, len, writer);
+    let (output, _) = build(Grid::chunks(n * c, TOGETHER), |_, slabs, writer| {
+        write_means(&x[slabs.start * s..slabs.end * s], s, slabs.len(), writer);
     });
     output
 }
@@ -51,11 +51,14 @@ pub fn global_avg_pool_backward<T: Float>(dy: &[T], shape: Channels) -> Vec<T> {
     }
     let share = T::from_f64(1.0 / s as f64);
     let together = (1_usize << 15).div_ceil(s);
-    let (output, _) = build_chunks(shape.len(), together * s, |chunk, len, writer| {
-        for slab in 0..len / s {
-            let value = dy[chunk * together + slab] * share;
-            writer.append(s, |_| value);
-        }
-    });
+    let (output, _) = build(
+        Grid::chunks(shape.len(), together * s),
+        |_, elements, writer| {
+            for slab in elements.start / s..elements.end / s {
+                let value = dy[slab] * share;
+                writer.append(s, |_| value);
+            }
+        },
+    );
     output
 }

@@ -90,26 +90,47 @@ pub fn batch_norm_train_backward(
     epsilon: f64,
     activation: Activation,
 ) -> [Vec<f64>; 3] {
-    let BatchNorm {
-        output,
-        mean,
-        variance,
-    } = batch_norm_train(x, shape, scale, shift, epsilon, activation);
+    let BatchNorm { mean, variance, .. } =
+        batch_norm_train(x, shape, scale, shift, epsilon, activation);
+    let r: Vec<f64> = variance
+        .iter()
+        .map(|v| 1.0 / (v + epsilon).sqrt())
+        .collect();
+    let [mut dx, dscale, dshift] =
+        batch_norm_apply_backward(x, dy, shape, &mean, &r, scale, shift, activation);
     let count = shape.count() as f64;
+    for c in 0..shape.c {
+        for i in of_channel(shape, c) {
+            let normalized = (x[i] - mean[c]) * r[c];
+            dx[i] -= scale[c] * r[c] * (dshift[c] + normalized * dscale[c]) / count;
+        }
+    }
+    [dx, dscale, dshift]
+}
+
+/// The gradients by x, γ, β of Σ y·dy, the statistics being constants.
+#[allow(clippy::too_many_arguments)] // The formula's symbols, one by one.
+pub fn batch_norm_apply_backward(
+    x: &[f64],
+    dy: &[f64],
+    shape: Channels,
+    mean: &[f64],
+    reciprocal_deviation: &[f64],
+    scale: &[f64],
+    shift: &[f64],
+    activation: Activation,
+) -> [Vec<f64>; 3] {
+    let r = reciprocal_deviation;
     let (mut dx, mut dscale, mut dshift) =
         (vec![0.0; x.len()], vec![0.0; shape.c], vec![0.0; shape.c]);
     for c in 0..shape.c {
-        let r = 1.0 / (variance[c] + epsilon).sqrt();
-        let normalized = |i: usize| (x[i] - mean[c]) * r;
-        let passes = |i: usize| activation == Activation::None || output[i] != 0.0;
-        let gradient = |i: usize| if passes(i) { dy[i] } else { 0.0 };
-        dshift[c] = of_channel(shape, c).map(gradient).sum();
-        dscale[c] = of_channel(shape, c)
-            .map(|i| gradient(i) * normalized(i))
-            .sum();
         for i in of_channel(shape, c) {
-            let centred = gradient(i) - dshift[c] / count - normalized(i) * dscale[c] / count;
-            dx[i] = scale[c] * r * centred;
+            let normalized = (x[i] - mean[c]) * r[c];
+            let blocked = activation == Activation::Relu && scale[c] * normalized + shift[c] <= 0.0;
+            let gradient = if blocked { 0.0 } else { dy[i] };
+            dshift[c] += gradient;
+            dscale[c] += gradient * normalized;
+            dx[i] = scale[c] * r[c] * gradient;
         }
     }
     [dx, dscale, dshift]

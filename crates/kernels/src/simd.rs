@@ -9,9 +9,9 @@ use crate::Float;
 
 /// Sums are kept in this many lanes, a whole number of vectors on every machine: the grouping, and
 /// so the rounding, is the same whatever the instruction set.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
-/// K sums in progress: element i of each stretch goes to lane i mod 16 of each.
+/// K sums in progress, each in lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct LaneSums<T, const K: usize>([[T; LANES]; K]);
 
@@ -37,18 +37,40 @@ impl<T: Float, const K: usize> LaneSums<T, K> {
             }
             i += LANES;
         }
+        self.0 = sums;
         for i in whole..len {
             let terms = terms(i);
             for k in 0..K {
-                sums[k][i - whole] += terms[k];
+                self.0[k][i - whole] += terms[k];
             }
         }
-        self.0 = sums;
     }
 
     #[inline(always)]
     pub fn totals(self) -> [f64; K] {
-        self.0
-            .map(|lanes| lanes.iter().map(|lane| lane.to_f64()).sum())
+        let mut totals = [0.0; K];
+        for k in 0..K {
+            for lane in 0..LANES {
+                totals[k] += self.0[k][lane].to_f64();
+            }
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_added_once() {
+        for len in 0..100 {
+            let x: Vec<f64> = (0..len).map(|i| f64::from(1 + i)).collect();
+            let mut sums = LaneSums::<f64, 2>::new();
+            sums.add(x.len(), |i| [x[i], x[i] * x[i]]);
+            let n = f64::from(len);
+            let squares = n * (n + 1.0) * (2.0 * n + 1.0) / 6.0;
+            assert_eq!(sums.totals(), [n * (n + 1.0) / 2.0, squares]);
+        }
     }
 }

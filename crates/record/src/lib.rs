@@ -26,4 +26,4 @@ pub use files::{read_limited, write_atomic};
 pub use folder::RunFolder;
 pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
-pub use run::{DataSummary, Results, Run, Status, Versions};
+pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};

@@ -19,6 +19,8 @@ pub struct Run {
     pub recipe: String,
     /// The data it was trained and evaluated on.
     pub data: DataSummary,
+    /// How its examples become the net's numbers: part of the model.
+    pub preparation: Preparation,
     /// The machine it was made on.
     pub machine: Machine,
     /// The root of all its randomness.
@@ -71,6 +73,15 @@ pub struct DataSummary {
     pub held_out: bool,
     /// The shape of an example: channels, height, width; or columns.
     pub shape: Vec<usize>,
+}
+
+/// y = (x − mean)/deviation: per channel of images (x on the scale 0..1), per column of tables.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// Of the training data.
+    pub mean: Vec<f32>,
+    /// Of the training data.
+    pub deviation: Vec<f32>,
 }
 
 /// How a run came out. Accuracies are shares in 0..=1; all are measured in test mode, on images

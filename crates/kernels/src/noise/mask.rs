@@ -8,7 +8,7 @@ use evenkeel_random::{Key, philox4x32_lanes};
 use serde::{Deserialize, Serialize};
 
 use crate::Float;
-use crate::output::{Writer, build_chunks};
+use crate::output::{Grid, Writer, build};
 use multiversion::multiversion;
 
 /// Where the mean is kept right.
@@ -75,9 +75,9 @@ const CHUNK: usize = 1 << 15;
 ///
 /// It is a product, so a dropped NaN or infinity gives NaN, as in PyTorch.
 pub fn dropout<T: Float>(x: &[T], dropout: &Dropout, offset: u64) -> Vec<T> {
-    let (output, _) = build_chunks(x.len(), CHUNK, |chunk, len, writer| {
-        let start = chunk * CHUNK;
-        fill(&x[start..][..len], dropout, offset + start as u64, writer);
+    let (output, _) = build(Grid::chunks(x.len(), CHUNK), |_, elements, writer| {
+        let offset = offset + elements.start as u64;
+        fill(&x[elements], dropout, offset, writer);
     });
     output
 }

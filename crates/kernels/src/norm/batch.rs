@@ -3,9 +3,8 @@
 use super::channels::{Channels, Plan};
 use super::columns::{self, Centrings, Lines, spread};
 use super::moments::Moments;
-use super::slabs::{self, Centring, Line, Slabs};
+use super::slabs::{self, Centring, Line, Part};
 use crate::activation::{Activate, with_activation};
-use crate::output::{Parts, build};
 use crate::{Activation, Float};
 
 /// The learned scale γ and shift β, one value per channel.
@@ -50,21 +49,12 @@ pub fn channel_moments<T: Float>(x: &[T], shape: Channels) -> Vec<Moments> {
     if shape.is_empty() {
         return vec![Moments::default(); shape.c];
     }
-    let slabs = |channel| Slabs { x, shape, channel };
+    let of_part = |part: &Part| slabs::moments(x, shape, part);
     match shape.plan() {
         Plan::Columns => columns::moments(x, shape),
-        Plan::Channels => by_blocks_of_moments(1, shape, slabs),
-        Plan::Blocks(blocks) => by_blocks_of_moments(blocks, shape, slabs),
+        Plan::Groups(group) => slabs::by_groups(shape, group, of_part),
+        Plan::Blocks(blocks) => slabs::by_blocks(shape, blocks, of_part, |a, b| a.merge(&b)),
     }
-}
-
-fn by_blocks_of_moments<'a, T: Float>(
-    blocks: usize,
-    shape: Channels,
-    slabs: impl Fn(usize) -> Slabs<'a, T> + Sync,
-) -> Vec<Moments> {
-    let part = |channel: usize, from: usize, to: usize| slabs::moments(slabs(channel), from, to);
-    slabs::by_blocks(shape, blocks, part, |a, b| a.merge(&b))
 }
 
 /// y = activation((x − μ)·γ/√(σ² + ε) + β) with the mean μ and the biased variance σ² of each
@@ -88,19 +78,14 @@ pub fn batch_norm_train<T: Float>(
         (T::from_f64(moments.mean), reciprocal_deviation)
     };
     let (output, moments) = with_activation!(activation, |activation| {
-        if !shape.is_empty() && shape.plan() == Plan::Channels {
-            let parts = Parts {
-                parts: shape.c,
-                slabs: shape.n,
-                len: shape.s,
-            };
-            build(parts, |channel, writer| {
-                let slabs = Slabs { x, shape, channel };
-                let moments = slabs::moments(slabs, 0, shape.n);
-                let line = line(channel, statistics(&moments), affine, activation);
-                for example in 0..shape.n {
-                    slabs::write_output(slabs.slab(example), line, writer);
-                }
+        if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
+            slabs::build_by_groups(shape, group, |part, writer| {
+                let moments = slabs::moments(x, shape, &part);
+                let line = |channel| {
+                    let moments = &moments[channel - part.channels.start];
+                    line(channel, statistics(moments), affine, activation)
+                };
+                slabs::write_output(x, shape, part.slabs(shape), line, writer);
                 moments
             })
         } else {
@@ -182,37 +167,20 @@ pub fn batch_norm_train_backward<T: Float>(
         };
         let (dx, sums) = match shape.plan() {
             _ if shape.is_empty() => (Vec::new(), vec![[0.0; 2]; shape.c]),
-            Plan::Channels => {
-                let parts = Parts {
-                    parts: shape.c,
-                    slabs: shape.n,
-                    len: shape.s,
+            Plan::Groups(group) => slabs::build_by_groups(shape, group, |part, writer| {
+                let sums = slabs::gradient_sums(x, dy, shape, &part, line);
+                let line = |channel| {
+                    let sums = sums[channel - part.channels.start];
+                    (line(channel), centring(channel, sums))
                 };
-                build(parts, |channel, writer| {
-                    let line = line(channel);
-                    let (x, dy) = (
-                        Slabs { x, shape, channel },
-                        Slabs {
-                            x: dy,
-                            shape,
-                            channel,
-                        },
-                    );
-                    let sums = slabs::gradient_sums(x, dy, line, 0, shape.n);
-                    let centring = centring(channel, sums);
-                    for example in 0..shape.n {
-                        let (x, dy) = (x.slab(example), dy.slab(example));
-                        slabs::write_centred_gradient(x, dy, line, centring, writer);
-                    }
-                    sums
-                })
-            }
+                slabs::write_centred_gradient(x, dy, shape, part.slabs(shape), line, writer);
+                sums
+            }),
             Plan::Blocks(blocks) => {
-                let sums = sums_by_blocks(x, dy, shape, blocks, &line);
-                let dx = slabs::map(shape, |channel, range, writer| {
-                    let (line, centring) = (line(channel), centring(channel, sums[channel]));
-                    let (x, dy) = (&x[range.clone()], &dy[range]);
-                    slabs::write_centred_gradient(x, dy, line, centring, writer);
+                let sums = sums_by_blocks(x, dy, shape, blocks, line);
+                let line = |channel| (line(channel), centring(channel, sums[channel]));
+                let dx = slabs::map(shape, |slabs, writer| {
+                    slabs::write_centred_gradient(x, dy, shape, slabs, line, writer);
                 });
                 (dx, sums)
             }
@@ -260,15 +228,17 @@ pub fn batch_norm_apply_backward<T: Float>(
             line(channel, statistics, affine, activation)
         };
         let by_slabs = || {
-            slabs::map(shape, |channel, range, writer| {
-                let (x, dy) = (&x[range.clone()], &dy[range]);
-                slabs::write_plain_gradient(x, dy, line(channel), writer);
+            slabs::map(shape, |slabs, writer| {
+                slabs::write_plain_gradient(x, dy, shape, slabs, line, writer);
             })
         };
         let (dx, sums) = match shape.plan() {
             _ if shape.is_empty() => (Vec::new(), vec![[0.0; 2]; shape.c]),
-            Plan::Channels => (by_slabs(), sums_by_blocks(x, dy, shape, 1, &line)),
-            Plan::Blocks(blocks) => (by_slabs(), sums_by_blocks(x, dy, shape, blocks, &line)),
+            Plan::Groups(group) => {
+                let of_part = |part: &Part| slabs::gradient_sums(x, dy, shape, part, line);
+                (by_slabs(), slabs::by_groups(shape, group, of_part))
+            }
+            Plan::Blocks(blocks) => (by_slabs(), sums_by_blocks(x, dy, shape, blocks, line)),
             Plan::Columns => {
                 let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
                 let dx = columns::map(shape, |range, writer| {
@@ -286,20 +256,10 @@ fn sums_by_blocks<T: Float, A: Activate>(
     dy: &[T],
     shape: Channels,
     blocks: usize,
-    line: &(impl Fn(usize) -> Line<T, A> + Sync),
+    line: impl Fn(usize) -> Line<T, A> + Copy + Sync,
 ) -> Vec<[f64; 2]> {
-    let part = |channel: usize, from: usize, to: usize| {
-        let (x, dy) = (
-            Slabs { x, shape, channel },
-            Slabs {
-                x: dy,
-                shape,
-                channel,
-            },
-        );
-        slabs::gradient_sums(x, dy, line(channel), from, to)
-    };
-    slabs::by_blocks(shape, blocks, part, |a, b| [a[0] + b[0], a[1] + b[1]])
+    let of_part = |part: &Part| slabs::gradient_sums(x, dy, shape, part, line);
+    slabs::by_blocks(shape, blocks, of_part, |a, b| [a[0] + b[0], a[1] + b[1]])
 }
 
 fn gradients<T: Float>(
@@ -334,10 +294,12 @@ fn apply<T: Float, A: Activate>(
             columns::write_output(&x[range], &lines, writer);
         });
     }
-    slabs::map(shape, |channel, range, writer| {
+    let line = |channel: usize| {
         let statistics = (mean[channel], reciprocal_deviation[channel]);
-        let line = line(channel, statistics, affine, activation);
-        slabs::write_output(&x[range], line, writer);
+        line(channel, statistics, affine, activation)
+    };
+    slabs::map(shape, |slabs, writer| {
+        slabs::write_output(x, shape, slabs, line, writer);
     })
 }
 

@@ -7,13 +7,14 @@
 use std::ops::Range;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 use super::channels::Channels;
 use super::moments::{MergeWeights, Moments};
 use crate::Float;
 use crate::activation::Activate;
-use crate::output::{Writer, build_chunks};
+use crate::output::{Grid, Writer, build};
+use crate::parallel;
+use crate::simd::LANES;
 
 /// Rows whose sums are kept in the element type before they go to f64.
 const STRETCH: usize = 64;
@@ -53,6 +54,16 @@ impl<T: Float, A: Activate> Lines<T, A> {
 }
 
 impl<T: Float, A: Activate> Row<'_, T, A> {
+    #[inline(always)]
+    fn columns(self, first: usize, count: usize) -> Self {
+        Self {
+            mean: &self.mean[first..][..count],
+            scale: &self.scale[first..][..count],
+            shift: &self.shift[first..][..count],
+            activation: self.activation,
+        }
+    }
+
     /// See `slabs::Line`: the same arithmetic.
     #[inline(always)]
     fn normalized(&self, column: usize, x: T) -> T {
@@ -78,12 +89,12 @@ pub(super) fn spread<T: Copy>(per_channel: &[T], shape: Channels) -> Vec<T> {
         .collect()
 }
 
-/// The rows in at most `MOST_BLOCKS` blocks of whole stretches.
-fn blocks(rows: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
-    let block = rows.div_ceil(MOST_BLOCKS).next_multiple_of(STRETCH);
-    (0..rows.div_ceil(block))
-        .into_par_iter()
-        .map(move |i| i * block..((i + 1) * block).min(rows))
+/// `work(rows)` for at most `MOST_BLOCKS` blocks of whole stretches.
+fn by_blocks<R: Send>(shape: Channels, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+    let block = shape.n.div_ceil(MOST_BLOCKS).next_multiple_of(STRETCH);
+    parallel::collect(shape.n.div_ceil(block), shape.len(), |i| {
+        work(i * block..((i + 1) * block).min(shape.n))
+    })
 }
 
 /// Moments of all columns of some rows: a count shared by all, means, second moments.
@@ -114,48 +125,70 @@ impl ColumnMoments {
     }
 }
 
+/// Rows that are added to the sums at a time, for the sums to be loaded and stored less often.
+const TOGETHER: usize = 8;
+
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn moments_of_rows<T: Float>(x: &[T], width: usize, rows: Range<usize>) -> ColumnMoments {
     let mut all = ColumnMoments::none(width);
     let (mut sum, mut squares) = (vec![T::ZERO; width], vec![T::ZERO; width]);
-    let mut start = rows.start;
-    while start < rows.end {
-        let end = (start + STRETCH).min(rows.end);
-        let shift = &x[start * width..][..width];
+    for stretch in x[rows.start * width..rows.end * width].chunks(STRETCH * width) {
+        let shift = &stretch[..width];
         sum.fill(T::ZERO);
         squares.fill(T::ZERO);
-        for row in start..end {
-            let x = &x[row * width..][..width];
-            let (sum, squares) = (&mut sum[..width], &mut squares[..width]);
-            for j in 0..width {
-                let distance = x[j] - shift[j];
-                sum[j] += distance;
-                squares[j] += distance * distance;
-            }
+        let mut together = stretch.chunks_exact(TOGETHER * width);
+        for rows in &mut together {
+            add_rows::<T, TOGETHER>(rows, shift, &mut sum, &mut squares);
         }
-        let count = (end - start) as f64;
+        for row in together.remainder().chunks_exact(width) {
+            add_rows::<T, 1>(row, shift, &mut sum, &mut squares);
+        }
+        let count = (stretch.len() / width) as f64;
         let (sum, squares) = (&sum[..width], &squares[..width]);
         all.merge(count, |j| {
             let (sum, squares) = (sum[j].to_f64(), squares[j].to_f64());
-            let m2 = squares - sum * sum / count;
-            (
-                shift[j].to_f64() + sum / count,
-                if m2 < 0.0 { 0.0 } else { m2 },
-            )
+            let moments = Moments::of_shifted_sums(count, shift[j], sum, squares);
+            (moments.mean, moments.m2)
         });
-        start = end;
     }
     all
+}
+
+/// Adds R rows to the sums, tile by tile of columns: in local arrays, so that they stay in registers.
+#[inline(always)]
+fn add_rows<T: Float, const R: usize>(x: &[T], shift: &[T], sum: &mut [T], squares: &mut [T]) {
+    let width = shift.len();
+    let (shifts, shift_rest) = shift.as_chunks::<LANES>();
+    let (sums, sum_rest) = sum.as_chunks_mut::<LANES>();
+    let (squares, squares_rest) = squares.as_chunks_mut::<LANES>();
+    for (tile, ((sums, squares), shift)) in sums.iter_mut().zip(squares).zip(shifts).enumerate() {
+        let (mut sum, mut square) = (*sums, *squares);
+        for row in 0..R {
+            let x = &x[row * width + tile * LANES..][..LANES];
+            for lane in 0..LANES {
+                let distance = x[lane] - shift[lane];
+                sum[lane] += distance;
+                square[lane] += distance * distance;
+            }
+        }
+        (*sums, *squares) = (sum, square);
+    }
+    let rest = width - shift_rest.len();
+    for row in 0..R {
+        let x = &x[row * width + rest..][..shift_rest.len()];
+        for j in 0..x.len() {
+            let distance = x[j] - shift_rest[j];
+            sum_rest[j] += distance;
+            squares_rest[j] += distance * distance;
+        }
+    }
 }
 
 /// The moments per channel.
 pub(super) fn moments<T: Float>(x: &[T], shape: Channels) -> Vec<Moments> {
     let width = shape.c * shape.s;
-    let parts: Vec<ColumnMoments> = blocks(shape.n)
-        .map(|rows| moments_of_rows(x, width, rows))
-        .collect();
     let mut all = ColumnMoments::none(width);
-    for part in parts {
+    for part in by_blocks(shape, |rows| moments_of_rows(x, width, rows)) {
         all.merge(part.count, |j| (part.mean[j], part.m2[j]));
     }
     let column = |j: usize| Moments {
@@ -166,10 +199,34 @@ pub(super) fn moments<T: Float>(x: &[T], shape: Channels) -> Vec<Moments> {
     let channel = |c: usize| {
         (c * shape.s..(c + 1) * shape.s)
             .map(column)
-            .reduce(|a, b| a.merge(&b))
-            .unwrap_or_default()
+            .fold(Moments::default(), |a, b| a.merge(&b))
     };
     (0..shape.c).map(channel).collect()
+}
+
+/// Σg and Σg·(x − mean) of all columns of some rows.
+struct ColumnSums {
+    gradient: Vec<f64>,
+    product: Vec<f64>,
+}
+
+impl ColumnSums {
+    fn none(width: usize) -> Self {
+        Self {
+            gradient: vec![0.0; width],
+            product: vec![0.0; width],
+        }
+    }
+
+    #[inline(always)]
+    fn add<T: Float>(&mut self, gradient: &[T], product: &[T]) {
+        for (sum, gradient) in self.gradient.iter_mut().zip(gradient) {
+            *sum += gradient.to_f64();
+        }
+        for (sum, product) in self.product.iter_mut().zip(product) {
+            *sum += product.to_f64();
+        }
+    }
 }
 
 /// Σg and Σg·(x − mean) per channel.
@@ -179,52 +236,86 @@ pub(super) fn gradient_sums<T: Float, A: Activate>(
     shape: Channels,
     lines: &Lines<T, A>,
 ) -> Vec<[f64; 2]> {
-    let width = shape.c * shape.s;
-    let parts: Vec<Vec<[f64; 2]>> = blocks(shape.n)
-        .map(|rows| gradient_sums_of_rows(x, dy, width, lines, rows))
-        .collect();
-    let mut all = vec![[0.0; 2]; shape.c];
-    for part in parts {
-        for (j, [gradient, product]) in part.into_iter().enumerate() {
-            all[j / shape.s][0] += gradient;
-            all[j / shape.s][1] += product;
-        }
+    let mut all = ColumnSums::none(shape.c * shape.s);
+    for part in by_blocks(shape, |rows| gradient_sums_of_rows(x, dy, lines, rows)) {
+        all.add(&part.gradient, &part.product);
     }
-    all
+    let gradients = all.gradient.chunks(shape.s);
+    let products = all.product.chunks(shape.s);
+    let channels = gradients.zip(products);
+    channels
+        .map(|(gradients, products)| [gradients.iter().sum(), products.iter().sum()])
+        .collect()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn gradient_sums_of_rows<T: Float, A: Activate>(
     x: &[T],
     dy: &[T],
-    width: usize,
     lines: &Lines<T, A>,
     rows: Range<usize>,
-) -> Vec<[f64; 2]> {
-    let mut all = vec![[0.0; 2]; width];
-    let (mut gradients, mut products) = (vec![T::ZERO; width], vec![T::ZERO; width]);
-    let mut start = rows.start;
-    while start < rows.end {
-        let end = (start + STRETCH).min(rows.end);
-        gradients.fill(T::ZERO);
-        products.fill(T::ZERO);
-        for row in start..end {
-            let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
-            let (gradients, products) = (&mut gradients[..width], &mut products[..width]);
-            let line = lines.row(width);
-            for j in 0..width {
-                let gradient = line.gradient(j, x[j], dy[j]);
-                gradients[j] += gradient;
-                products[j] += gradient * (x[j] - line.mean[j]);
-            }
+) -> ColumnSums {
+    let width = lines.mean.len();
+    let mut all = ColumnSums::none(width);
+    let (mut gradient, mut product) = (vec![T::ZERO; width], vec![T::ZERO; width]);
+    let elements = rows.start * width..rows.end * width;
+    let stretches = x[elements.clone()].chunks(STRETCH * width);
+    for (x, dy) in stretches.zip(dy[elements].chunks(STRETCH * width)) {
+        gradient.fill(T::ZERO);
+        product.fill(T::ZERO);
+        let (mut xs, mut dys) = (
+            x.chunks_exact(TOGETHER * width),
+            dy.chunks_exact(TOGETHER * width),
+        );
+        for (x, dy) in (&mut xs).zip(&mut dys) {
+            add_gradients::<T, A, TOGETHER>(x, dy, lines.row(width), &mut gradient, &mut product);
         }
-        for (sums, (gradient, product)) in all.iter_mut().zip(gradients.iter().zip(&products)) {
-            sums[0] += gradient.to_f64();
-            sums[1] += product.to_f64();
+        let rest = xs.remainder().chunks_exact(width);
+        for (x, dy) in rest.zip(dys.remainder().chunks_exact(width)) {
+            add_gradients::<T, A, 1>(x, dy, lines.row(width), &mut gradient, &mut product);
         }
-        start = end;
+        all.add(&gradient, &product);
     }
     all
+}
+
+/// See [`add_rows`].
+#[inline(always)]
+fn add_gradients<T: Float, A: Activate, const R: usize>(
+    x: &[T],
+    dy: &[T],
+    line: Row<'_, T, A>,
+    gradients: &mut [T],
+    products: &mut [T],
+) {
+    let width = line.mean.len();
+    let whole = width - width % LANES;
+    let (gradient_tiles, gradients) = gradients.as_chunks_mut::<LANES>();
+    let (product_tiles, products) = products.as_chunks_mut::<LANES>();
+    for (tile, (gradients, products)) in gradient_tiles.iter_mut().zip(product_tiles).enumerate() {
+        let (mut gradient_sums, mut product_sums) = (*gradients, *products);
+        let line = line.columns(tile * LANES, LANES);
+        for row in 0..R {
+            let x = &x[row * width + tile * LANES..][..LANES];
+            let dy = &dy[row * width + tile * LANES..][..LANES];
+            for lane in 0..LANES {
+                let gradient = line.gradient(lane, x[lane], dy[lane]);
+                gradient_sums[lane] += gradient;
+                product_sums[lane] += gradient * (x[lane] - line.mean[lane]);
+            }
+        }
+        (*gradients, *products) = (gradient_sums, product_sums);
+    }
+    let line = line.columns(whole, width - whole);
+    for row in 0..R {
+        let x = &x[row * width + whole..][..width - whole];
+        let dy = &dy[row * width + whole..][..width - whole];
+        for j in 0..x.len() {
+            let gradient = line.gradient(j, x[j], dy[j]);
+            gradients[j] += gradient;
+            products[j] += gradient * (x[j] - line.mean[j]);
+        }
+    }
 }
 
 /// Writes the outputs of some rows.
@@ -290,8 +381,8 @@ pub(super) fn map<T: Float>(
 ) -> Vec<T> {
     let width = shape.c * shape.s;
     let chunk = (CHUNK / width).max(1) * width;
-    let (output, _) = build_chunks(shape.len(), chunk, |index, len, writer| {
-        write(index * chunk..index * chunk + len, writer);
+    let (output, _) = build(Grid::chunks(shape.len(), chunk), |_, elements, writer| {
+        write(elements, writer);
     });
     output
 }

@@ -1,7 +1,7 @@
 //! Count, mean and second central moment of a set of values, and merging them.
 
 use crate::Float;
-use crate::simd::LaneSums;
+use crate::simd::{LANES, LaneSums};
 
 /// The count n, the mean, and m2 = Σ(x − mean)² of some values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,6 +65,17 @@ impl Moments {
         }
     }
 
+    #[inline(always)]
+    pub(crate) fn of_shifted_sums<T: Float>(count: f64, shift: T, sum: f64, squares: f64) -> Self {
+        let m2 = squares - sum * sum / count;
+        Self {
+            count,
+            mean: shift.to_f64() + sum / count,
+            // Rounding can leave a little below 0. NaN compares false and stays.
+            m2: if m2 < 0.0 { 0.0 } else { m2 },
+        }
+    }
+
     /// m2/n, what a batch is normalized with; 0 of no values.
     pub fn variance(&self) -> f64 {
         if self.count == 0.0 {
@@ -83,35 +94,67 @@ impl Moments {
         }
     }
 
-    /// Of `runs` stretches of `len` values: `values(run)` gives one.
-    ///
-    /// One pass, with sums shifted by the first value: m2 = Σ(x−k)² − (Σ(x−k))²/n does not cancel
-    /// when k is one of the values, because then (mean − k)² ≤ m2.
+    /// Of these values.
+    pub fn of<T: Float>(values: &[T]) -> Self {
+        let mut all = Self::default();
+        for stretch in values.chunks(STRETCH) {
+            let mut sums = ShiftedSums::around(stretch);
+            sums.add(stretch);
+            all = all.merge(&sums.moments(stretch.len()));
+        }
+        all
+    }
+}
+
+/// Values whose sums are kept in one go before they are merged in f64: few enough for the lanes of
+/// an f32 sum to stay exact to a few ulps.
+pub(crate) const STRETCH: usize = 4096;
+
+/// Σ(x − k) and Σ(x − k)² of a stretch of values, for a k near them: with one pass over memory,
+/// m2 = Σ(x − k)² − (Σ(x − k))²/n.
+#[derive(Clone, Copy)]
+pub(crate) struct ShiftedSums<T> {
+    shift: T,
+    sums: LaneSums<T, 2>,
+}
+
+impl<T: Float> ShiftedSums<T> {
+    /// k is the mean of the first 16 values: the subtraction above loses at most the bits of
+    /// n·(mean − k)²/m2, which is n for a single value and n/16 for this, at the worst. Equal values
+    /// give exactly k, and so m2 = 0.
     #[inline(always)]
-    pub(crate) fn of_stretches<'a, T: Float>(
-        runs: usize,
-        len: usize,
-        values: impl Fn(usize) -> &'a [T],
-    ) -> Self {
-        if runs == 0 || len == 0 {
-            return Self::default();
+    pub fn around(x: &[T]) -> Self {
+        let mut means = [x[0]; LANES];
+        let known = x.len().min(LANES);
+        means[..known].copy_from_slice(&x[..known]);
+        let half = T::from_f64(0.5);
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                means[i] = means[i] * half + means[i + width] * half;
+            }
+            width /= 2;
         }
-        let shift = values(0)[0];
-        let mut sums = LaneSums::new();
-        for run in 0..runs {
-            let x = &values(run)[..len];
-            sums.add(len, |i| [x[i] - shift, (x[i] - shift) * (x[i] - shift)]);
-        }
-        let count = (runs * len) as f64;
-        let [sum, squares] = sums.totals();
-        // Rounding can leave −ε where all values are equal to within it. NaN compares false.
-        let m2 = squares - sum * sum / count;
-        let m2 = if m2 < 0.0 { 0.0 } else { m2 };
         Self {
-            count,
-            mean: shift.to_f64() + sum / count,
-            m2,
+            shift: means[0],
+            sums: LaneSums::new(),
         }
+    }
+
+    #[inline(always)]
+    pub fn add(&mut self, x: &[T]) {
+        let shift = self.shift;
+        self.sums.add(x.len(), |i| {
+            let distance = x[i] - shift;
+            [distance, distance * distance]
+        });
+    }
+
+    /// Of the `count` values added.
+    #[inline(always)]
+    pub fn moments(self, count: usize) -> Moments {
+        let [sum, squares] = self.sums.totals();
+        Moments::of_shifted_sums(count as f64, self.shift, sum, squares)
     }
 }
 
@@ -153,11 +196,8 @@ mod tests {
         }
 
         #[test]
-        fn stretches_are_the_whole(values in prop::collection::vec(-1e3..1e3_f64, 0..200)) {
-            let len = values.len() / 3;
-            let stretches = &values[..3 * len];
-            let found = Moments::of_stretches(3, len, |run| &stretches[run * len..][..len]);
-            assert_close(found, naive(stretches));
+        fn of_values_is_the_definition(values in prop::collection::vec(-1e3..1e3_f64, 0..5000)) {
+            assert_close(Moments::of(&values), naive(&values));
         }
     }
 
@@ -166,6 +206,7 @@ mod tests {
         let some = naive(&[1.0, 2.0, 4.0]);
         assert_eq!(some.merge(&Moments::default()), some);
         assert_eq!(Moments::default().merge(&some), some);
+        assert_eq!(Moments::of::<f32>(&[]), Moments::default());
         assert_eq!(Moments::default().variance_unbiased(), 0.0);
     }
 }

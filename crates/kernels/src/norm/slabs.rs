@@ -1,69 +1,92 @@
-//! Channels of many positions: each example holds a contiguous slab of them.
+//! Channels of many positions: each example holds a contiguous slab of each.
+//!
+//! A thread takes a few neighbouring channels over some examples at a time, so that it reads long
+//! pieces of memory also where one slab is short.
+
+use std::ops::Range;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 use super::channels::Channels;
-use super::moments::Moments;
+use super::moments::{Moments, STRETCH, ShiftedSums};
 use crate::Float;
 use crate::activation::Activate;
-use crate::output::{Writer, build_chunks};
+use crate::output::{Grid, Writer, build};
+use crate::parallel;
 use crate::simd::LaneSums;
 
-/// Values whose sums are kept in one go before they are merged in f64: few enough for f32 lanes to
-/// stay exact to a few ulps.
-const STRETCH: usize = 4096;
 /// Elements that a thread takes at a time where only elements are mapped.
 const CHUNK: usize = 1 << 15;
 
-/// One channel's view of a tensor.
-#[derive(Clone, Copy)]
-pub(super) struct Slabs<'a, T> {
-    pub x: &'a [T],
-    pub shape: Channels,
-    pub channel: usize,
+/// Some channels of some examples.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub channels: Range<usize>,
+    pub examples: Range<usize>,
 }
 
-impl<'a, T> Slabs<'a, T> {
-    #[inline(always)]
-    pub fn slab(&self, example: usize) -> &'a [T] {
-        let Channels { c, s, .. } = self.shape;
-        &self.x[(example * c + self.channel) * s..][..s]
+impl Part {
+    /// In the order in which a [`Writer`] wants them.
+    pub fn slabs(&self, shape: Channels) -> impl Iterator<Item = usize> {
+        let channels = self.channels.clone();
+        let examples = self.examples.clone().rev();
+        examples.flat_map(move |example| {
+            channels
+                .clone()
+                .map(move |channel| example * shape.c + channel)
+        })
     }
 }
 
-/// Calls `stretch(first example, examples, range of positions)` for all parts of examples
-/// `from..to`, in order: several short slabs at a time, or a piece of a long one.
+impl Channels {
+    #[inline(always)]
+    fn slab<'a, T>(&self, x: &'a [T], example: usize, channel: usize) -> &'a [T] {
+        &x[(example * self.c + channel) * self.s..][..self.s]
+    }
+}
+
+/// Calls `stretch(examples, positions)` for all of `examples`, in order: several examples at a time
+/// where slabs are short, a piece of one where they are long.
 #[inline(always)]
 fn for_stretches(
-    positions: usize,
-    from: usize,
-    to: usize,
-    mut stretch: impl FnMut(usize, usize, std::ops::Range<usize>),
+    s: usize,
+    examples: Range<usize>,
+    mut stretch: impl FnMut(Range<usize>, Range<usize>),
 ) {
-    let together = (STRETCH / positions).max(1);
-    let mut example = from;
-    while example < to {
-        let examples = together.min(to - example);
-        let mut start = 0;
-        while start < positions {
-            let end = (start + STRETCH).min(positions);
-            stretch(example, examples, start..end);
-            start = end;
+    let together = (STRETCH / s).max(1);
+    let mut first = examples.start;
+    while first < examples.end {
+        let end = (first + together).min(examples.end);
+        let mut position = 0;
+        while position < s {
+            let next = (position + STRETCH).min(s);
+            stretch(first..end, position..next);
+            position = next;
         }
-        example += examples;
+        first = end;
     }
 }
 
-/// The moments of one channel over some of the examples.
+/// The moments of each of the part's channels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn moments<T: Float>(slabs: Slabs<'_, T>, from: usize, to: usize) -> Moments {
-    let mut all = Moments::default();
-    for_stretches(slabs.shape.s, from, to, |first, examples, range| {
-        let part = Moments::of_stretches(examples, range.len(), |i| {
-            &slabs.slab(first + i)[range.clone()]
-        });
-        all = all.merge(&part);
+pub(super) fn moments<T: Float>(x: &[T], shape: Channels, part: &Part) -> Vec<Moments> {
+    let first = part.channels.start;
+    let mut all = vec![Moments::default(); part.channels.len()];
+    let mut sums = Vec::with_capacity(all.len());
+    for_stretches(shape.s, part.examples.clone(), |examples, positions| {
+        let slab = |example, channel| &shape.slab(x, example, channel)[positions.clone()];
+        sums.clear();
+        let channels = part.channels.clone();
+        sums.extend(channels.map(|channel| ShiftedSums::around(slab(examples.start, channel))));
+        for example in examples.clone() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                sums.add(slab(example, first + i));
+            }
+        }
+        let count = examples.len() * positions.len();
+        for (all, sums) in all.iter_mut().zip(&sums) {
+            *all = all.merge(&sums.moments(count));
+        }
     });
     all
 }
@@ -96,65 +119,115 @@ impl<T: Float, A: Activate> Line<T, A> {
     }
 }
 
-/// Σg and Σg·(x − mean) of one channel over some of the examples.
+/// Σg and Σg·(x − mean) of each of the part's channels, whose lines are `line(channel)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn gradient_sums<T: Float, A: Activate>(
-    x: Slabs<'_, T>,
-    dy: Slabs<'_, T>,
-    line: Line<T, A>,
-    from: usize,
-    to: usize,
-) -> [f64; 2] {
-    let mut sums = [0.0; 2];
-    for_stretches(x.shape.s, from, to, |first, examples, range| {
-        let mut stretch = LaneSums::<T, 2>::new();
-        for example in first..first + examples {
-            let x = &x.slab(example)[range.clone()];
-            let dy = &dy.slab(example)[range.clone()];
-            stretch.add(x.len(), |i| {
-                let gradient = line.gradient(x[i], dy[i]);
-                [gradient, gradient * (x[i] - line.mean)]
-            });
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    part: &Part,
+    line: impl Fn(usize) -> Line<T, A>,
+) -> Vec<[f64; 2]> {
+    let lines: Vec<_> = part.channels.clone().map(line).collect();
+    let mut all = vec![[0.0; 2]; lines.len()];
+    let mut sums = vec![LaneSums::<T, 2>::new(); lines.len()];
+    for_stretches(shape.s, part.examples.clone(), |examples, positions| {
+        sums.fill(LaneSums::new());
+        for example in examples {
+            for (i, (sums, &line)) in sums.iter_mut().zip(&lines).enumerate() {
+                let channel = part.channels.start + i;
+                let x = &shape.slab(x, example, channel)[positions.clone()];
+                let dy = &shape.slab(dy, example, channel)[positions.clone()];
+                sums.add(x.len(), |i| {
+                    let gradient = line.gradient(x[i], dy[i]);
+                    [gradient, gradient * (x[i] - line.mean)]
+                });
+            }
         }
-        let [gradient, product] = stretch.totals();
-        sums[0] += gradient;
-        sums[1] += product;
+        for (all, sums) in all.iter_mut().zip(&sums) {
+            let [gradient, product] = sums.totals();
+            all[0] += gradient;
+            all[1] += product;
+        }
     });
-    sums
+    all
 }
 
-/// Folds `part(channel, from, to)` over `blocks` ranges of the examples of each channel: the parts
-/// in parallel, their merge in order.
+/// Folds `sums` over `blocks` ranges of the examples of each channel: the parts in parallel, their
+/// merge in order.
 pub(super) fn by_blocks<P: Send>(
     shape: Channels,
     blocks: usize,
-    part: impl Fn(usize, usize, usize) -> P + Sync,
+    sums: impl Fn(&Part) -> Vec<P> + Sync,
     merge: impl Fn(P, P) -> P,
 ) -> Vec<P> {
     let edge = |block: usize| block * shape.n / blocks;
-    let parts: Vec<P> = (0..shape.c * blocks)
-        .into_par_iter()
-        .map(|i| part(i / blocks, edge(i % blocks), edge(i % blocks + 1)))
-        .collect();
-    let mut parts = parts.into_iter();
+    let parts = parallel::collect(shape.c * blocks, shape.len(), |i| {
+        let (channel, block) = (i / blocks, i % blocks);
+        sums(&Part {
+            channels: channel..channel + 1,
+            examples: edge(block)..edge(block + 1),
+        })
+    });
+    let mut parts = parts.into_iter().flatten();
     let channel = |_| {
-        parts
-            .by_ref()
-            .take(blocks)
-            .reduce(&merge)
-            .expect("at least one block")
+        let blocks = parts.by_ref().take(blocks);
+        blocks.reduce(&merge).expect("at least one block")
     };
     (0..shape.c).map(channel).collect()
 }
 
-/// Writes the output of one slab.
+/// Folds `sums` over all examples of groups of channels.
+pub(super) fn by_groups<P: Send>(
+    shape: Channels,
+    group: usize,
+    sums: impl Fn(&Part) -> Vec<P> + Sync,
+) -> Vec<P> {
+    let parts = parallel::collect(shape.c.div_ceil(group), shape.len(), |i| {
+        sums(&Part {
+            channels: i * group..((i + 1) * group).min(shape.c),
+            examples: 0..shape.n,
+        })
+    });
+    parts.into_iter().flatten().collect()
+}
+
+/// Makes an output of this shape by groups of channels: `work` returns something for each channel
+/// and writes the part, from the last example to the first.
+pub(super) fn build_by_groups<T: Float, P: Send>(
+    shape: Channels,
+    group: usize,
+    work: impl Fn(Part, &mut Writer<'_, T>) -> Vec<P> + Sync,
+) -> (Vec<T>, Vec<P>) {
+    let grid = Grid {
+        rows: shape.n,
+        width: shape.c * shape.s,
+        part: group * shape.s,
+    };
+    let (output, parts) = build(grid, |_, columns, writer| {
+        let part = Part {
+            channels: columns.start / shape.s..columns.end / shape.s,
+            examples: 0..shape.n,
+        };
+        work(part, writer)
+    });
+    (output, parts.into_iter().flatten().collect())
+}
+
+/// Writes the outputs of some slabs, whose channels' lines are `line(channel)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_output<T: Float, A: Activate>(
     x: &[T],
-    line: Line<T, A>,
+    shape: Channels,
+    slabs: impl Iterator<Item = usize>,
+    line: impl Fn(usize) -> Line<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
-    writer.append(x.len(), |i| line.output(x[i]));
+    for slab in slabs {
+        let line = line(slab % shape.c);
+        let x = &x[slab * shape.s..][..shape.s];
+        writer.append(x.len(), |i| line.output(x[i]));
+    }
 }
 
 /// What turns the gradient g by the normalized value into the one by the input of a norm with
@@ -165,46 +238,55 @@ pub(super) struct Centring<T> {
     pub slope: T,
 }
 
-/// Writes the gradient by one slab of input, the statistics being those of the batch.
+/// Writes the gradients by the input of some slabs, the statistics being those of the batch.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     x: &[T],
     dy: &[T],
-    line: Line<T, A>,
-    centring: Centring<T>,
+    shape: Channels,
+    slabs: impl Iterator<Item = usize>,
+    line: impl Fn(usize) -> (Line<T, A>, Centring<T>),
     writer: &mut Writer<'_, T>,
 ) {
-    let dy = &dy[..x.len()];
-    writer.append(x.len(), |i| {
-        let gradient = line.gradient(x[i], dy[i]) - centring.mean_gradient;
-        (gradient - (x[i] - line.mean) * centring.slope) * line.scale
-    });
+    for slab in slabs {
+        let (line, centring) = line(slab % shape.c);
+        let x = &x[slab * shape.s..][..shape.s];
+        let dy = &dy[slab * shape.s..][..x.len()];
+        writer.append(x.len(), |i| {
+            let gradient = line.gradient(x[i], dy[i]) - centring.mean_gradient;
+            (gradient - (x[i] - line.mean) * centring.slope) * line.scale
+        });
+    }
 }
 
-/// Writes the gradient by one slab of input, the statistics being constants.
+/// Writes the gradients by the input of some slabs, the statistics being constants.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_plain_gradient<T: Float, A: Activate>(
     x: &[T],
     dy: &[T],
-    line: Line<T, A>,
+    shape: Channels,
+    slabs: impl Iterator<Item = usize>,
+    line: impl Fn(usize) -> Line<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
-    let dy = &dy[..x.len()];
-    writer.append(x.len(), |i| line.gradient(x[i], dy[i]) * line.scale);
+    for slab in slabs {
+        let line = line(slab % shape.c);
+        let x = &x[slab * shape.s..][..shape.s];
+        let dy = &dy[slab * shape.s..][..x.len()];
+        writer.append(x.len(), |i| line.gradient(x[i], dy[i]) * line.scale);
+    }
 }
 
-/// Makes an output of this shape slab by slab: `write(channel, element range, writer)`, in
-/// parallel over neighbouring slabs.
+/// Makes an output of this shape where nothing is read twice: `write(slabs, writer)` for some
+/// neighbouring slabs at a time.
 pub(super) fn map<T: Float>(
     shape: Channels,
-    write: impl Fn(usize, std::ops::Range<usize>, &mut Writer<'_, T>) + Sync,
+    write: impl Fn(Range<usize>, &mut Writer<'_, T>) + Sync,
 ) -> Vec<T> {
-    let together = (CHUNK / shape.s).max(1);
-    let (output, _) = build_chunks(shape.len(), together * shape.s, |chunk, len, writer| {
-        for slab in 0..len / shape.s {
-            let slab = chunk * together + slab;
-            write(slab % shape.c, slab * shape.s..(slab + 1) * shape.s, writer);
-        }
+    let s = shape.s;
+    let chunk = (CHUNK / s).max(1) * s;
+    let (output, _) = build(Grid::chunks(shape.len(), chunk), |_, elements, writer| {
+        write(elements.start / s..elements.end / s, writer);
     });
     output
 }

@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Train with noise; test with its average. Trains well-regularized classifiers and shows what
+/// they learned.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a net into a run's folder, with a report to look at
+    Train(TrainArgs),
+    /// Measure a finished run's model
+    Eval(EvalArgs),
+    /// Write a run's report anew
+    Report(ReportArgs),
+    /// List and check data sources
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// List and show the recipes that come with the program
+    #[command(subcommand)]
+    Recipe(RecipeCommand),
+}
+
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    /// A recipe file (TOML), or the name of a built-in recipe [default: the built-in default]
+    pub recipe: Option<String>,
+    /// Where the data come from; see `evenkeel data list` [default: the recipe's]
+    #[arg(long, value_name = "SOURCE")]
+    pub data: Option<String>,
+    /// The run's folder, which must not hold a run yet [default: runs/ and the time]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Passes over the training data [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// The root of all randomness [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Change any key of the recipe, such as optimizer.learning_rate=0.05; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Go on with an interrupted run, to the same weights as without the interruption
+    #[arg(
+        long,
+        value_name = "RUN",
+        conflicts_with_all = ["recipe", "data", "out", "epochs", "seed", "settings"]
+    )]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Print one JSON object at the end instead of the summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to compute; the result is the same for any of it on one kind of device.
+#[derive(clap::Args)]
+pub struct MachineArgs {
+    /// Threads of the computation [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Threads that prepare batches; 0 prepares them between the steps
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(0..=1024)
+    )]
+    pub workers: u16,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    pub device: DeviceKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceKind {
+    Cpu,
+    Wgpu,
+    Cuda,
+}
+
+#[derive(clap::Args)]
+pub struct EvalArgs {
+    /// A finished run's folder
+    pub run: PathBuf,
+    /// Measure on the test data of another source
+    #[arg(long, value_name = "SOURCE")]
+    pub data: Option<String>,
+    /// Average predictions over views of each image
+    #[arg(long, value_enum, default_value_t = Tta::None)]
+    pub tta: Tta,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tta {
+    /// The image alone
+    None,
+    /// The image and its mirror image
+    Flip,
+}
+
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// A run's folder
+    pub run: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub enum DataCommand {
+    /// List the kinds of sources
+    List,
+    /// Read a source and count what is in it
+    Check {
+        /// The source, as `evenkeel data list` shows them
+        source: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum RecipeCommand {
+    /// List the built-in recipes
+    List,
+    /// Print a built-in recipe
+    Show {
+        /// Its name
+        name: String,
+    },
+}

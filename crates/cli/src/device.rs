@@ -1,0 +1,40 @@
+//! Where to compute.
+
+use burn::tensor::Device;
+
+use crate::args::{DeviceKind, MachineArgs};
+use crate::exit::Failure;
+
+/// The device and its name. The CPU is named explicitly: Burn's default device prefers any GPU
+/// backend that happens to be compiled in.
+pub fn device(kind: DeviceKind) -> Result<(Device, &'static str), Failure> {
+    match kind {
+        DeviceKind::Cpu => Ok((Device::flex(), "cpu")),
+        #[cfg(feature = "wgpu")]
+        DeviceKind::Wgpu => Ok((Device::wgpu(Default::default()), "wgpu")),
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda => Ok((Device::cuda(0), "cuda")),
+        #[allow(
+            unreachable_patterns,
+            reason = "none is left where all features are on"
+        )]
+        other => {
+            let name = format!("{other:?}").to_lowercase();
+            Err(Failure::usage(format!(
+                "--device {name}: this program was built without it; build it with \
+                 `--features {name}`, or use --device cpu"
+            )))
+        }
+    }
+}
+
+/// Sets the threads of the computation; returns how many there are.
+pub fn threads(args: &MachineArgs) -> Result<usize, Failure> {
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global();
+        pool.map_err(Failure::run)?;
+    }
+    Ok(rayon::current_num_threads())
+}

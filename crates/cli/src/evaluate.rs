@@ -1,0 +1,62 @@
+//! `evenkeel eval`.
+
+use std::process::ExitCode;
+
+use evenkeel_lab::evaluate::evaluate_run;
+use evenkeel_lab::{Views, data::Source};
+use evenkeel_record::RunFolder;
+use serde_json::json;
+
+use crate::args::{EvalArgs, Tta};
+use crate::device::{device, threads};
+use crate::exit::{DONE, Failure};
+
+pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
+    let (device, _) = device(args.machine.device)?;
+    threads(&args.machine)?;
+    let source = args.data.as_deref().map(str::parse::<Source>).transpose();
+    let source = source.map_err(Failure::usage)?;
+    let views = match args.tta {
+        Tta::None => Views::None,
+        Tta::Flip => Views::Flip,
+    };
+    let folder = RunFolder::new(&args.run);
+    let workers = args.machine.workers.into();
+    let measured = evaluate_run(&folder, source.as_ref(), views, workers, &device)?;
+    let examples: u64 = measured.confusion.iter().flatten().sum();
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "run": folder.path(),
+                "accuracy": measured.accuracy,
+                "loss": measured.loss,
+                "examples": examples,
+                "tta": views,
+                "confusion": measured.confusion,
+            })
+        );
+    } else {
+        println!(
+            "accuracy {:.2} %, loss {:.4} on {examples} examples",
+            100.0 * measured.accuracy,
+            measured.loss
+        );
+        let run = folder.read_run()?;
+        let width = run
+            .data
+            .classes
+            .iter()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (class, (name, row)) in run.data.classes.iter().zip(&measured.confusion).enumerate() {
+            let total: u64 = row.iter().sum();
+            if total > 0 {
+                let recall = 100.0 * row[class] as f64 / total as f64;
+                println!("  {name:width$}  {recall:5.1} % of {total}");
+            }
+        }
+    }
+    Ok(DONE)
+}

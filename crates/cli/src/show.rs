@@ -1,0 +1,54 @@
+//! `evenkeel report`, `evenkeel data` and `evenkeel recipe`: what only shows.
+
+use std::process::ExitCode;
+
+use evenkeel_lab::data::{KNOWN, Source, check};
+use evenkeel_lab::recipes::{BUILT_IN, built_in};
+use evenkeel_record::RunFolder;
+
+use crate::args::{DataCommand, RecipeCommand, ReportArgs};
+use crate::exit::{DONE, Failure};
+
+pub fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    println!(
+        "{}",
+        evenkeel_report::write(&RunFolder::new(&args.run))?.display()
+    );
+    Ok(DONE)
+}
+
+pub fn data(command: &DataCommand) -> Result<ExitCode, Failure> {
+    match command {
+        DataCommand::List => {
+            for known in KNOWN {
+                println!("{:24} {}", known.name, known.description);
+            }
+        }
+        DataCommand::Check { source } => {
+            let source: Source = source.parse().map_err(Failure::usage)?;
+            println!("{}", check(&source)?);
+        }
+    }
+    Ok(DONE)
+}
+
+pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {
+    match command {
+        RecipeCommand::List => {
+            for recipe in BUILT_IN {
+                println!("{:18} {}", recipe.name, recipe.description());
+            }
+        }
+        RecipeCommand::Show { name } => match built_in(name) {
+            Some(recipe) => print!("{}", recipe.text),
+            None => {
+                let names: Vec<_> = BUILT_IN.iter().map(|recipe| recipe.name).collect();
+                return Err(Failure::usage(format!(
+                    "recipe {name}: expected one of {}",
+                    names.join(", ")
+                )));
+            }
+        },
+    }
+    Ok(DONE)
+}

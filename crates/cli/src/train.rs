@@ -1,0 +1,185 @@
+//! `evenkeel train`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use evenkeel_lab::recipes::{self, BUILT_IN, built_in};
+use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, resume};
+use evenkeel_record::{Run, RunFolder};
+use serde_json::json;
+
+use crate::args::TrainArgs;
+use crate::device::{device, threads};
+use crate::exit::{DONE, Failure, interrupted};
+use crate::progress::Progress;
+
+pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
+    let (device, device_name) = device(args.machine.device)?;
+    let threads = threads(&args.machine)?;
+    let stop = stop_on_signals()?;
+    let options = FitOptions {
+        workers: args.machine.workers.into(),
+        threads,
+        device,
+        device_name,
+        stop: &stop,
+    };
+    let mut progress = Progress::new();
+    let mut show = |event: evenkeel_lab::Event<'_>| progress.show(event);
+    let (folder, outcome) = match &args.resume {
+        Some(path) => {
+            let folder = RunFolder::new(path);
+            let outcome = resume(&folder, &options, &mut show);
+            (folder, outcome)
+        }
+        None => {
+            let recipe = recipe(args)?;
+            let folder = RunFolder::new(args.out.clone().unwrap_or_else(default_folder));
+            let outcome = fit(&recipe, &folder, &options, &mut show);
+            (folder, outcome)
+        }
+    };
+    progress.finish();
+    match outcome {
+        Ok(Outcome::Finished(run)) => {
+            let report = evenkeel_report::write(&folder)?;
+            if args.json {
+                print_json(&folder, &run)
+            } else {
+                print_summary(&folder, &run, &report)
+            }
+            Ok(DONE)
+        }
+        Ok(Outcome::AlreadyFinished(run)) => {
+            eprintln!(
+                "{}: this run is finished; there is nothing to resume",
+                folder.path().display()
+            );
+            if args.json {
+                print_json(&folder, &run);
+            }
+            Ok(DONE)
+        }
+        Ok(Outcome::Interrupted { step, steps }) => {
+            evenkeel_report::write(&folder)?;
+            eprintln!(
+                "interrupted after step {step} of {steps}; go on with\n  evenkeel train --resume {}",
+                folder.path().display()
+            );
+            Ok(interrupted())
+        }
+        Err(error) => {
+            // A failed run has a report too, where it got far enough to have a record.
+            if folder.run_json().exists() && matches!(error, evenkeel_lab::Error::Diverged { .. }) {
+                evenkeel_report::write(&folder)?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; the second ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| Failure::run(format!("signals cannot be handled: {error}")))?;
+    }
+    Ok(stop)
+}
+
+/// The recipe named on the command line, or the default, with the flags applied as settings.
+fn recipe(args: &TrainArgs) -> Result<Recipe, Failure> {
+    let (text, place) = match &args.recipe {
+        None => (
+            BUILT_IN[0].text.to_owned(),
+            "built-in recipe default".to_owned(),
+        ),
+        Some(name) => match built_in(name) {
+            Some(recipes::BuiltIn { text, .. }) => {
+                ((*text).to_owned(), format!("built-in recipe {name}"))
+            }
+            None => (read_recipe(name)?, name.clone()),
+        },
+    };
+    let mut settings = args.settings.clone();
+    if let Some(source) = &args.data {
+        settings.push(format!("data.source={source}"));
+    }
+    if let Some(epochs) = args.epochs {
+        settings.push(format!("train.epochs={epochs}"));
+    }
+    if let Some(seed) = args.seed {
+        settings.push(format!("seed={seed}"));
+    }
+    Ok(Recipe::parse(&text, &place, &settings)?)
+}
+
+const MOST_RECIPE_BYTES: u64 = 1 << 20;
+
+fn read_recipe(name: &str) -> Result<String, Failure> {
+    let path = Path::new(name);
+    let wrong = |problem: String| {
+        let names: Vec<_> = BUILT_IN.iter().map(|recipe| recipe.name).collect();
+        Failure::usage(format!(
+            "recipe {name}: {problem}. Expected a TOML file, or one of {}",
+            names.join(", ")
+        ))
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
+    if size > MOST_RECIPE_BYTES {
+        return Err(wrong(format!("{size} bytes are too many for a recipe")));
+    }
+    std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
+}
+
+fn default_folder() -> PathBuf {
+    Path::new("runs").join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())
+}
+
+fn print_json(folder: &RunFolder, run: &Run) {
+    let results = run.results.as_ref();
+    println!(
+        "{}",
+        json!({
+            "run": folder.path(),
+            "train_accuracy": results.map(|r| r.train_accuracy),
+            "test_accuracy": results.map(|r| r.test_accuracy),
+            "train_loss": results.map(|r| r.train_loss),
+            "test_loss": results.map(|r| r.test_loss),
+            "epochs": results.map(|r| r.epochs),
+            "steps": results.map(|r| r.steps),
+            "seconds": results.map(|r| r.seconds),
+            "images_per_s": results.map(|r| r.images_per_s),
+            "peak_memory_bytes": results.and_then(|r| r.peak_memory_bytes),
+            "seed": run.seed,
+        })
+    );
+}
+
+fn print_summary(folder: &RunFolder, run: &Run, report: &Path) {
+    let Some(results) = &run.results else { return };
+    let on = if run.data.held_out {
+        "held-out"
+    } else {
+        "test"
+    };
+    println!(
+        "{on} accuracy {:.2} %, train accuracy {:.2} % (gap {:.2}), {on} loss {:.4}",
+        100.0 * results.test_accuracy,
+        100.0 * results.train_accuracy,
+        100.0 * (results.train_accuracy - results.test_accuracy),
+        results.test_loss
+    );
+    println!(
+        "{} epochs, {} steps in {:.0} s, {:.0} images/s",
+        results.epochs, results.steps, results.seconds, results.images_per_s
+    );
+    println!("model:  {}", folder.model().display());
+    println!("report: {}", report.display());
+}

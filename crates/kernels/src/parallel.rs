@@ -1,0 +1,20 @@
+//! The one way of dividing work: parts known in advance, results in their order.
+
+use rayon::prelude::*;
+
+/// Waking a sleeping thread takes longer than handling this many elements.
+const WORTH_WAKING: usize = 1 << 15;
+
+/// `work(0)`, `work(1)`, ... for all `parts`, on the current pool if there are enough `elements` in
+/// them. What a part is must depend on the shape alone, never on the number of threads.
+pub(crate) fn collect<R: Send>(
+    parts: usize,
+    elements: usize,
+    work: impl Fn(usize) -> R + Sync,
+) -> Vec<R> {
+    if elements <= WORTH_WAKING {
+        (0..parts).map(work).collect()
+    } else {
+        (0..parts).into_par_iter().map(&work).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! Everything a training needs to go on to the same bits: written whole or not at all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use evenkeel_record::{read_limited, write_atomic};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::model::Model;
+use crate::optimizer::Optimizer;
+use crate::weight_average::WeightAverage;
+use crate::weights;
+
+/// Where a training stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Completed steps.
+    pub step: u64,
+    /// Sums over the current epoch's steps.
+    pub sums: Sums,
+    /// The best evaluation so far, and the epoch it came after.
+    pub best: Option<(u64, f64)>,
+    /// Seconds trained, over all sittings.
+    pub seconds: f64,
+}
+
+/// Running sums of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sums {
+    pub loss: f64,
+    pub correct: u64,
+    pub examples: u64,
+    /// Seconds trained in this epoch.
+    pub seconds: f64,
+}
+
+/// The state of a training between two steps.
+pub(crate) struct Training {
+    pub model: Model,
+    pub optimizer: Optimizer,
+    pub average: Option<WeightAverage>,
+    pub progress: Progress,
+}
+
+/// A run's `checkpoint/`: a folder for each state, named by its step, complete or absent.
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+}
+
+const PROGRESS: &str = "progress.json";
+const MODEL: &str = "model.bpk";
+const OPTIMIZER: &str = "optimizer.bpk";
+const AVERAGE: &str = "average.bpk";
+
+impl Checkpoints {
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Writes a state beside the last one, then removes the last one: at any moment at least one
+    /// complete state is there.
+    pub fn save(&self, training: &Training) -> Result<(), Error> {
+        let target = self
+            .folder
+            .join(format!("step-{:012}", training.progress.step));
+        if target.exists() {
+            return Ok(());
+        }
+        let draft = self.folder.join("draft");
+        self.io(
+            &draft,
+            if draft.exists() {
+                fs::remove_dir_all(&draft)
+            } else {
+                Ok(())
+            },
+        )?;
+        self.io(&draft, fs::create_dir_all(&draft))?;
+        let write = |name: &str, bytes: Result<Vec<u8>, String>| {
+            let path = draft.join(name);
+            let bytes = bytes.map_err(|problem| Error::Weights {
+                path: path.clone(),
+                problem,
+            })?;
+            write_atomic(&path, &bytes).map_err(Error::from)
+        };
+        write(MODEL, weights::to_record(&training.model))?;
+        write(OPTIMIZER, training.optimizer.to_bytes())?;
+        if let Some(average) = &training.average {
+            write(AVERAGE, weights::to_record(&average.model))?;
+        }
+        write(
+            PROGRESS,
+            serde_json::to_vec(&training.progress).map_err(|e| e.to_string()),
+        )?;
+        self.io(&target, fs::rename(&draft, &target))?;
+        // The rename itself must be on disk before the older states go.
+        self.io(
+            &self.folder,
+            fs::File::open(&self.folder).and_then(|folder| folder.sync_all()),
+        )?;
+        for (step, path) in self.complete()? {
+            if step < training.progress.step {
+                self.io(&path, fs::remove_dir_all(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The latest state, poured into a training freshly built from the same recipe; the fresh
+    /// training itself if there is none yet.
+    pub fn load(&self, fresh: Training) -> Result<Training, Error> {
+        let Some((_, path)) = self.complete()?.into_iter().max() else {
+            return Ok(fresh);
+        };
+        let read = |name: &str| -> Result<Vec<u8>, Error> { Ok(read_limited(&path.join(name))?) };
+        let failed = |name: &str| {
+            let path = path.join(name);
+            move |problem: String| Error::Weights {
+                path,
+                problem: format!(
+                    "{problem}. The checkpoint does not belong to this run's recipe, or is \
+                     damaged; remove the checkpoint folder to start over"
+                ),
+            }
+        };
+        let progress = serde_json::from_slice(&read(PROGRESS)?)
+            .map_err(|error| failed(PROGRESS)(error.to_string()))?;
+        let model = weights::from_record(fresh.model, read(MODEL)?).map_err(failed(MODEL))?;
+        let optimizer = fresh
+            .optimizer
+            .load_bytes(read(OPTIMIZER)?)
+            .map_err(failed(OPTIMIZER))?;
+        let average = match fresh.average {
+            Some(average) => Some(
+                average
+                    .with_record(read(AVERAGE)?)
+                    .map_err(failed(AVERAGE))?,
+            ),
+            None => None,
+        };
+        Ok(Training {
+            model,
+            optimizer,
+            average,
+            progress,
+        })
+    }
+
+    /// The steps and folders of complete states.
+    fn complete(&self) -> Result<Vec<(u64, PathBuf)>, Error> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = self.io(&self.folder, fs::read_dir(&self.folder))?;
+        let steps = entries.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let step = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix("step-")?
+                .parse()
+                .ok()?;
+            Some((step, path))
+        });
+        Ok(steps.collect())
+    }
+
+    fn io<T>(&self, path: &Path, result: std::io::Result<T>) -> Result<T, Error> {
+        result.map_err(|error| Error::Weights {
+            path: path.to_owned(),
+            problem: format!("{error}. Check the permissions and the space of the run's folder"),
+        })
+    }
+}

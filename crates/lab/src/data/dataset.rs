@@ -1,0 +1,234 @@
+//! Data in memory: images or a table, divided into training and test.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use evenkeel_random::Key;
+
+use super::source::FASHION_MNIST;
+use super::{Error, Source, cifar, csv, idx};
+
+/// Labelled data.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The source by name.
+    pub name: String,
+    /// The classes' names; labels are their indices.
+    pub classes: Vec<String>,
+    /// What an example is.
+    pub kind: Kind,
+    /// What is trained on.
+    pub train: Split,
+    /// What is evaluated on.
+    pub test: Split,
+    /// Whether `test` was held out of the training data instead of being the test data.
+    pub held_out: bool,
+}
+
+/// What an example is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// An 8-bit image.
+    Images {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// 1 (gray) or 3 (color).
+        channels: usize,
+    },
+    /// A row of numbers.
+    Table {
+        /// The columns' names.
+        columns: Vec<String>,
+    },
+}
+
+impl Kind {
+    /// The shape of an example: channels, height, width; or columns.
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Images {
+                height,
+                width,
+                channels,
+            } => vec![*channels, *height, *width],
+            Self::Table { columns } => vec![columns.len()],
+        }
+    }
+}
+
+/// Some labelled examples.
+#[derive(Clone, Debug)]
+pub enum Split {
+    /// Images.
+    Images(Images),
+    /// Rows.
+    Table(Table),
+}
+
+/// Images, all of one size.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// Bytes an image.
+    pub bytes: usize,
+    /// Image after image: rows of interleaved channels.
+    pub pixels: Arc<[u8]>,
+    /// A label each.
+    pub labels: Arc<[u32]>,
+}
+
+/// Rows of numbers.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Numbers a row.
+    pub columns: usize,
+    /// Row after row.
+    pub values: Arc<[f32]>,
+    /// A label each.
+    pub labels: Arc<[u32]>,
+}
+
+impl Split {
+    /// How many examples.
+    pub fn len(&self) -> usize {
+        self.labels().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The label of each.
+    pub fn labels(&self) -> &[u32] {
+        match self {
+            Self::Images(images) => &images.labels,
+            Self::Table(table) => &table.labels,
+        }
+    }
+
+    /// The same examples, class i renamed to `classes[i]`.
+    #[must_use]
+    pub fn relabelled(mut self, classes: &[u32]) -> Self {
+        let (Self::Images(Images { labels, .. }) | Self::Table(Table { labels, .. })) = &mut self;
+        *labels = labels
+            .iter()
+            .map(|&label| classes[label as usize])
+            .collect();
+        self
+    }
+
+    /// The examples at these indices.
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let labels = indices.iter().map(|&i| self.labels()[i]).collect();
+        match self {
+            Self::Images(Images { bytes, pixels, .. }) => {
+                let image = |&i: &usize| &pixels[i * bytes..][..*bytes];
+                let pixels = indices.iter().flat_map(image).copied().collect();
+                Self::Images(Images {
+                    bytes: *bytes,
+                    pixels,
+                    labels,
+                })
+            }
+            Self::Table(Table {
+                columns, values, ..
+            }) => {
+                let row = |&i: &usize| &values[i * columns..][..*columns];
+                let values = indices.iter().flat_map(row).copied().collect();
+                Self::Table(Table {
+                    columns: *columns,
+                    values,
+                    labels,
+                })
+            }
+        }
+    }
+}
+
+/// Chooses `share` of each class: a function of the labels and the seed. The indices chosen, and
+/// the others, both in order.
+pub(super) fn stratified(labels: &[u32], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let classes = labels.iter().max().map_or(0, |most| most + 1);
+    let mut is_chosen = vec![false; labels.len()];
+    for class in 0..classes {
+        let mut members: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
+        let key = Key::from_seed(seed)
+            .child("stratified")
+            .at(u64::from(class));
+        key.draws().shuffle(&mut members);
+        let chosen = (share * members.len() as f64).round() as usize;
+        for &member in &members[..chosen.min(members.len())] {
+            is_chosen[member] = true;
+        }
+    }
+    (0..labels.len()).partition(|&i| is_chosen[i])
+}
+
+impl Dataset {
+    /// Reads all of it.
+    pub fn open(source: &Source) -> Result<Self, Error> {
+        match source {
+            Source::FashionMnist10k => idx::embedded(),
+            Source::FashionMnist => {
+                let folder = Path::new(FASHION_MNIST);
+                if !folder.is_dir() {
+                    return Err(Error::at(
+                        folder,
+                        "not found. Install it (apt install dataset-fashion-mnist), or name the \
+                         folder of the four IDX files as idx:DIR",
+                    ));
+                }
+                idx::folder(folder, source.to_string())
+            }
+            Source::Idx(folder) => idx::folder(folder, source.to_string()),
+            Source::Cifar10(folder) => cifar::folder(folder, source.to_string()),
+            Source::Csv {
+                path,
+                label,
+                test,
+                seed,
+            } => csv::file(path, label, *test, *seed, source.to_string()),
+        }
+    }
+
+    /// The training data divided into training and held-out data, which take the place of the test
+    /// data: `share` of each class, the same for the same seed.
+    pub fn hold_out(self, share: f64, seed: u64) -> Result<Self, Error> {
+        let (held, kept) = stratified(self.train.labels(), share, seed);
+        if held.is_empty() || kept.is_empty() {
+            return Err(Error::new(
+                &self.name,
+                format!(
+                    "data.validation = {share} leaves {} examples to train on and {} to \
+                         evaluate on; expected some of both",
+                    kept.len(),
+                    held.len()
+                ),
+            ));
+        }
+        let (train, test) = (self.train.subset(&kept), self.train.subset(&held));
+        Ok(Self {
+            train,
+            test,
+            held_out: true,
+            ..self
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holding_out_is_stratified_and_repeatable() {
+        let labels: Vec<u32> = (0..300).map(|i| u32::from(i % 3 == 0)).collect();
+        let (held, kept) = stratified(&labels, 0.2, 7);
+        assert_eq!((held.len(), kept.len()), (60, 240));
+        assert_eq!(held.iter().filter(|&&i| labels[i] == 1).count(), 20);
+        assert_eq!(stratified(&labels, 0.2, 7).0, held);
+        assert_ne!(stratified(&labels, 0.2, 8).0, held);
+    }
+}

@@ -1,0 +1,208 @@
+//! Sources by name, as users write them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Error;
+
+/// Where data come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// The first 10,000 training images and all test images of Fashion-MNIST, built in.
+    FashionMnist10k,
+    /// All of Fashion-MNIST, where the Debian package `dataset-fashion-mnist` is installed.
+    FashionMnist,
+    /// A folder of IDX files named as MNIST's, plain or gzipped.
+    Idx(PathBuf),
+    /// A folder with CIFAR-10's binary version.
+    Cifar10(PathBuf),
+    /// A table of numbers with a header and a column of labels.
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// The column of labels.
+        label: String,
+        /// The share of the rows that is the test data; 1 to evaluate on all of them.
+        test: f64,
+        /// What the division into training and test data is a function of.
+        seed: u64,
+    },
+}
+
+/// A source as a list shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// How it is written.
+    pub name: &'static str,
+    /// What it is.
+    pub description: &'static str,
+}
+
+/// All kinds of sources.
+pub const KNOWN: [Known; 5] = [
+    Known {
+        name: "fashion-mnist-10k",
+        description: "10,000 training and 10,000 test images of Fashion-MNIST, built in (default)",
+    },
+    Known {
+        name: "fashion-mnist",
+        description: "all of Fashion-MNIST, from Debian's package dataset-fashion-mnist",
+    },
+    Known {
+        name: "idx:DIR",
+        description: "IDX files named as MNIST's, plain or gzipped",
+    },
+    Known {
+        name: "cifar10:DIR",
+        description: "CIFAR-10, the binary version",
+    },
+    Known {
+        name: "csv:FILE?label=COLUMN",
+        description: "a table of numbers; also &test=SHARE (0.2) and &seed=N (0)",
+    },
+];
+
+/// Where the Debian package puts the full set.
+pub(super) const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        let folder = |make: fn(PathBuf) -> Self| match rest {
+            "" => Err(Error::new(
+                format!("data source `{text}`"),
+                "expected a folder after the colon",
+            )),
+            rest => Ok(make(rest.into())),
+        };
+        match kind {
+            "fashion-mnist-10k" if rest.is_empty() => Ok(Self::FashionMnist10k),
+            "fashion-mnist" if rest.is_empty() => Ok(Self::FashionMnist),
+            "idx" => folder(Self::Idx),
+            "cifar10" => folder(Self::Cifar10),
+            "csv" => csv(text, rest),
+            _ => {
+                let names = KNOWN.map(|known| known.name);
+                let nearest = names
+                    .iter()
+                    .max_by(|a, b| {
+                        let near = |name: &str| {
+                            strsim::jaro_winkler(kind, name.split(':').next().unwrap_or(name))
+                        };
+                        near(a).total_cmp(&near(b))
+                    })
+                    .unwrap_or(&names[0]);
+                Err(Error::new(
+                    format!("data source `{text}`"),
+                    format!(
+                        "expected one of {}; did you mean {nearest}?",
+                        names.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+fn csv(text: &str, rest: &str) -> Result<Source, Error> {
+    let wrong = |problem: String| Error::new(format!("data source `{text}`"), problem);
+    let (path, query) = rest.rsplit_once('?').unwrap_or((rest, ""));
+    let (mut label, mut test, mut seed) = (None, 0.2, 0);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("label", value)) if !value.is_empty() => label = Some(value.to_owned()),
+            Some(("test", value)) => {
+                test = value
+                    .parse()
+                    .ok()
+                    .filter(|test| *test > 0.0 && *test <= 1.0)
+                    .ok_or_else(|| {
+                        wrong(format!(
+                            "test: expected a share above 0, at most 1, found `{value}`"
+                        ))
+                    })?;
+            }
+            Some(("seed", value)) => {
+                seed = value.parse().map_err(|_| {
+                    wrong(format!("seed: expected a whole number, found `{value}`"))
+                })?;
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "expected label=, test= or seed=, found `{pair}`"
+                )));
+            }
+        }
+    }
+    match label {
+        Some(label) if !path.is_empty() => Ok(Source::Csv {
+            path: path.into(),
+            label,
+            test,
+            seed,
+        }),
+        _ => Err(wrong("expected csv:FILE?label=COLUMN".into())),
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FashionMnist10k => write!(f, "fashion-mnist-10k"),
+            Self::FashionMnist => write!(f, "fashion-mnist"),
+            Self::Idx(folder) => write!(f, "idx:{}", folder.display()),
+            Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
+            Self::Csv {
+                path,
+                label,
+                test,
+                seed,
+            } => {
+                write!(
+                    f,
+                    "csv:{}?label={label}&test={test}&seed={seed}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive() {
+        for name in [
+            "fashion-mnist-10k",
+            "fashion-mnist",
+            "idx:/some/where",
+            "cifar10:data",
+            "csv:a.csv?label=kind&test=0.25&seed=3",
+        ] {
+            assert_eq!(name.parse::<Source>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn wrong_names_are_helped() {
+        for (name, help) in [
+            ("fashon-mnist", "did you mean fashion-mnist"),
+            ("cifar:x", "did you mean cifar10:DIR"),
+            ("idx:", "expected a folder"),
+            ("csv:a.csv", "expected csv:FILE?label=COLUMN"),
+            (
+                "csv:a.csv?label=x&test=2",
+                "share above 0, at most 1, found `2`",
+            ),
+            ("csv:a.csv?lable=x", "found `lable=x`"),
+        ] {
+            let error = name.parse::<Source>().unwrap_err().to_string();
+            assert!(error.contains(help), "{error}");
+        }
+    }
+}

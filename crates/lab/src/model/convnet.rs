@@ -1,0 +1,119 @@
+//! A plain convolutional net: the small relative of VGG.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use evenkeel_nn::{BatchNorm, Dropout, DropoutConfig, GlobalAvgPool, Pass};
+
+use super::Norm;
+use crate::data::Kind;
+
+/// 3×3 convolution → norm → ReLU → perhaps a 2×2 max pool.
+#[derive(Module, Debug)]
+pub struct ConvBlock {
+    /// With padding 1; without a bias where a norm follows, whose shift replaces it.
+    pub conv: Conv2d,
+    /// The norm, with the ReLU fused into it.
+    pub norm: Option<BatchNorm>,
+    /// Halves height and width.
+    pub pool: Option<MaxPool2d>,
+}
+
+/// Blocks → global average pool → dropout → linear.
+#[derive(Module, Debug)]
+pub struct ConvNet {
+    /// The convolutional blocks.
+    pub blocks: Vec<ConvBlock>,
+    /// Averages over all positions: no fully connected layer to overfit with.
+    pub pool: GlobalAvgPool,
+    /// On the pooled features.
+    pub dropout: Dropout,
+    /// To the classes.
+    pub head: Linear,
+    /// Channels, height, width.
+    input: [usize; 3],
+}
+
+impl ConvNet {
+    pub(super) fn build(
+        widths: &[usize],
+        pool_after: &[usize],
+        norm: Norm,
+        dropout: f64,
+        data: &Kind,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self, String> {
+        let &Kind::Images {
+            height,
+            width,
+            channels,
+        } = data
+        else {
+            unreachable!("the caller matched images");
+        };
+        let halvings = u32::try_from(pool_after.len()).unwrap_or(u32::MAX);
+        let smallest = height.min(width).checked_shr(halvings).unwrap_or(0);
+        if smallest == 0 {
+            return Err(format!(
+                "model.pool_after: {halvings} pools leave nothing of images of {height}×{width}; \
+                 use fewer"
+            ));
+        }
+        let mut before = channels;
+        let blocks = widths.iter().enumerate().map(|(index, &after)| {
+            let conv = Conv2dConfig::new([before, after], [3, 3])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .with_bias(norm == Norm::None)
+                .init(device);
+            before = after;
+            let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]);
+            let pool = pool_after.contains(&index).then(|| pool.init());
+            ConvBlock {
+                conv,
+                norm: norm.with_relu(after, device),
+                pool,
+            }
+        });
+        Ok(Self {
+            blocks: blocks.collect(),
+            pool: GlobalAvgPool,
+            dropout: DropoutConfig::new(dropout).init(),
+            head: LinearConfig::new(before, classes).init(device),
+            input: [channels, height, width],
+        })
+    }
+
+    /// # Shapes
+    /// - features: `[N, channels·height·width]`
+    /// - output: logits `[N, classes]`
+    pub fn forward(&self, features: Tensor<2>, pass: &Pass) -> Tensor<2> {
+        let [channels, height, width] = self.input;
+        let examples = features.dims()[0];
+        let mut x = features.reshape([examples, channels, height, width]);
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &pass.scope(&format!("blocks.{index}")));
+        }
+        let x = self
+            .dropout
+            .forward(self.pool.forward(x), &pass.scope("dropout"));
+        self.head.forward(x)
+    }
+}
+
+impl ConvBlock {
+    fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        let x = self.conv.forward(x);
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x, pass),
+            None => relu(x),
+        };
+        match &self.pool {
+            Some(pool) => pool.forward(x),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What to train and how: TOML, validated before anything runs.
+
+use std::collections::BTreeSet;
+
+use evenkeel_augment::Operation;
+use evenkeel_nn::Role;
+use evenkeel_nn::decay::Decay;
+use serde::{Deserialize, Serialize};
+
+use crate::Schedule;
+use crate::model::ModelRecipe;
+
+/// A whole training, as written in a recipe file. The net, the optimizer and the schedule must be
+/// said; everything else has a default that does nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The root of all randomness: initial weights, order, augmentation, masks.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where the examples come from.
+    pub data: DataRecipe,
+    /// The net.
+    pub model: ModelRecipe,
+    /// Random views of the training images.
+    #[serde(default)]
+    pub augment: AugmentRecipe,
+    /// The loop.
+    pub train: TrainRecipe,
+    /// The optimizer.
+    pub optimizer: OptimizerRecipe,
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// The λR(W) of the loss.
+    #[serde(default)]
+    pub decay: DecayRecipe,
+}
+
+/// The data of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    /// A source by name, as `evenkeel data list` shows them.
+    pub source: String,
+    /// The share of the training data held out and evaluated *instead of* the test data: recipes
+    /// are chosen on it. 0 trains on everything and evaluates on the test data.
+    #[serde(default)]
+    pub validation: f64,
+}
+
+/// Operations applied, in order, to each training image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentRecipe {
+    /// The operations.
+    pub operations: Vec<Operation>,
+}
+
+/// The training loop of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainRecipe {
+    /// Passes over the training data.
+    pub epochs: u64,
+    /// Examples a step. The incomplete last batch of an epoch is dropped.
+    pub batch_size: usize,
+    /// The share of each target spread evenly over all classes, in 0..1.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// The largest norm of the whole gradient; 0 does not clip.
+    #[serde(default)]
+    pub clip_norm: f64,
+    /// Evaluate an exponential average of the weights that keeps this share of itself a step, with
+    /// norm statistics recomputed for it; 0 evaluates the weights themselves.
+    #[serde(default)]
+    pub weight_average: f64,
+    /// Steps between checkpoints; 0 writes one an epoch.
+    #[serde(default)]
+    pub checkpoint_every: u64,
+}
+
+/// The optimizer of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerRecipe {
+    /// v ← μ·v + g; w ← w − η·(g + μ·v) with Nesterov, w − η·v without. No dampening, as PyTorch.
+    Sgd {
+        /// η at the schedule's peak.
+        learning_rate: f64,
+        /// μ.
+        #[serde(default = "default_momentum")]
+        momentum: f64,
+        /// Nesterov's look-ahead.
+        #[serde(default = "default_nesterov")]
+        nesterov: bool,
+    },
+    /// Adam with bias correction; decay is the recipe's, so choose `decoupled` for AdamW.
+    Adamw {
+        /// η at the schedule's peak.
+        learning_rate: f64,
+        /// The first moment's memory.
+        #[serde(default = "default_beta1")]
+        beta1: f64,
+        /// The second moment's memory.
+        #[serde(default = "default_beta2")]
+        beta2: f64,
+        /// Added to the root of the second moment.
+        #[serde(default = "default_adam_epsilon")]
+        epsilon: f64,
+    },
+}
+
+fn default_momentum() -> f64 {
+    0.9
+}
+fn default_nesterov() -> bool {
+    true
+}
+fn default_beta1() -> f64 {
+    0.9
+}
+fn default_beta2() -> f64 {
+    0.999
+}
+fn default_adam_epsilon() -> f64 {
+    1e-8
+}
+
+impl OptimizerRecipe {
+    /// The learning rate at the schedule's peak.
+    pub fn learning_rate(&self) -> f64 {
+        match *self {
+            Self::Sgd { learning_rate, .. } | Self::Adamw { learning_rate, .. } => learning_rate,
+        }
+    }
+}
+
+/// The weight decay of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecayRecipe {
+    /// The penalty.
+    pub penalty: Decay,
+    /// What it applies to.
+    pub roles: BTreeSet<Role>,
+}
+
+impl Default for DecayRecipe {
+    fn default() -> Self {
+        Self {
+            penalty: Decay::None,
+            roles: BTreeSet::from([Role::Weight]),
+        }
+    }
+}
+
+/// What is wrong with a recipe: where, what was found, what was expected.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct RecipeError {
+    place: String,
+    problem: String,
+}
+
+impl RecipeError {
+    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            place: place.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe: `text` comes from `place` (a file's name, for errors), then `settings` of
+    /// the form `section.key=value` are applied, then everything is validated.
+    pub fn parse(text: &str, place: &str, settings: &[String]) -> Result<Self, RecipeError> {
+        let mut table = text
+            .parse::<toml::Table>()
+            .map_err(|error| RecipeError::new(place, error.to_string().trim_end()))?;
+        for setting in settings {
+            apply_setting(&mut table, setting)?;
+        }
+        // Straight from the text where nothing was set, for errors with line and column.
+        let parsed = if settings.is_empty() {
+            toml::from_str(text)
+        } else {
+            table.try_into()
+        };
+        let recipe: Self = parsed.map_err(|error: toml::de::Error| {
+            let mut problem = error.to_string().trim_end().to_owned();
+            if let Some(suggestion) = suggest(error.message()) {
+                problem.push_str(&format!("\ndid you mean `{suggestion}`?"));
+            }
+            RecipeError::new(place, problem)
+        })?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as TOML, with every default filled in.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a recipe has only string keys and finite depth")
+    }
+
+    /// Checks every number against its range.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        let check = |place: &str, good: bool, found: String, expected: &str| {
+            if good {
+                Ok(())
+            } else {
+                Err(RecipeError::new(
+                    place,
+                    format!("expected {expected}, found {found}"),
+                ))
+            }
+        };
+        let share = |place: &str, value: f64| {
+            let good = (0.0..1.0).contains(&value);
+            check(place, good, value.to_string(), "a number from 0 to below 1")
+        };
+        let amount = |place: &str, value: f64| {
+            let good = value.is_finite() && value >= 0.0;
+            check(
+                place,
+                good,
+                value.to_string(),
+                "a finite number of at least 0",
+            )
+        };
+        share("data.validation", self.data.validation)?;
+        share("train.label_smoothing", self.train.label_smoothing)?;
+        share("train.weight_average", self.train.weight_average)?;
+        amount("train.clip_norm", self.train.clip_norm)?;
+        let TrainRecipe {
+            epochs, batch_size, ..
+        } = self.train;
+        check(
+            "train.epochs",
+            (1..=1_000_000).contains(&epochs),
+            epochs.to_string(),
+            "1 to 1,000,000",
+        )?;
+        check(
+            "train.batch_size",
+            (1..=1_000_000).contains(&batch_size),
+            batch_size.to_string(),
+            "1 to 1,000,000",
+        )?;
+        let rate = self.optimizer.learning_rate();
+        check(
+            "optimizer.learning_rate",
+            rate.is_finite() && rate > 0.0,
+            rate.to_string(),
+            "a finite number above 0",
+        )?;
+        match self.optimizer {
+            OptimizerRecipe::Sgd {
+                momentum, nesterov, ..
+            } => {
+                share("optimizer.momentum", momentum)?;
+                check(
+                    "optimizer.nesterov",
+                    !nesterov || momentum > 0.0,
+                    "true with momentum 0".into(),
+                    "momentum above 0 to look ahead with, or nesterov = false",
+                )?;
+            }
+            OptimizerRecipe::Adamw {
+                beta1,
+                beta2,
+                epsilon,
+                ..
+            } => {
+                share("optimizer.beta1", beta1)?;
+                share("optimizer.beta2", beta2)?;
+                check(
+                    "optimizer.epsilon",
+                    epsilon.is_finite() && epsilon > 0.0,
+                    epsilon.to_string(),
+                    "a finite number above 0",
+                )?;
+            }
+        }
+        match self.decay.penalty {
+            Decay::None => {}
+            Decay::L2 { strength } | Decay::L1 { strength } | Decay::Decoupled { strength } => {
+                amount("decay.penalty.strength", strength)?;
+            }
+            Decay::ElasticNet { l1, l2 } => {
+                amount("decay.penalty.l1", l1)?;
+                amount("decay.penalty.l2", l2)?;
+            }
+        }
+        check(
+            "decay.roles",
+            !self.decay.roles.contains(&Role::Buffer),
+            "buffer".into(),
+            "roles that are trained: weight, bias, norm",
+        )?;
+        self.schedule
+            .validate()
+            .map_err(|problem| RecipeError::new("schedule", problem))?;
+        self.model
+            .validate()
+            .map_err(|problem| RecipeError::new("model", problem))
+    }
+}
+
+/// Sets `section.key=value` in a table; the value is TOML, or a string where it is not.
+fn apply_setting(table: &mut toml::Table, setting: &str) -> Result<(), RecipeError> {
+    let place = format!("--set {setting}");
+    let (path, value) = setting.split_once('=').ok_or_else(|| {
+        RecipeError::new(&place, "expected section.key=value, such as train.epochs=5")
+    })?;
+    let value = value.trim();
+    let value = format!("value = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut section = table;
+    for key in keys {
+        section = section
+            .entry(key)
+            .or_insert_with(|| toml::Table::new().into())
+            .as_table_mut()
+            .ok_or_else(|| RecipeError::new(&place, format!("`{key}` is a value, no section")))?;
+    }
+    section.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// The nearest expected name in serde's "unknown field `x`, expected one of `a`, `b`".
+fn suggest(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if !message.contains("unknown") {
+        return None;
+    }
+    let found = quoted.next()?;
+    quoted
+        .map(|name| (strsim::jaro_winkler(found, name), name))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_owned())
+}

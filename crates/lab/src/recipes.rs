@@ -1,0 +1,56 @@
+//! The recipes that come with the program.
+
+/// A recipe that users start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// Its name.
+    pub name: &'static str,
+    /// Its text: TOML that says in its first comment what it is for.
+    pub text: &'static str,
+}
+
+macro_rules! built_in {
+    ($name:literal) => {
+        BuiltIn {
+            name: $name,
+            text: include_str!(concat!("../../../recipes/", $name, ".toml")),
+        }
+    };
+}
+
+/// All of them; the first is the default.
+pub const BUILT_IN: [BuiltIn; 4] = [
+    built_in!("default"),
+    built_in!("batch-norm-alone"),
+    built_in!("cifar10"),
+    built_in!("table"),
+];
+
+/// The recipe of this name.
+pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
+    BUILT_IN.iter().find(|recipe| recipe.name == name)
+}
+
+impl BuiltIn {
+    /// Its first comment as one line.
+    pub fn description(&self) -> String {
+        let comment = self.text.lines().map_while(|line| line.strip_prefix("# "));
+        comment.collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Recipe;
+
+    #[test]
+    fn all_are_valid_and_described() {
+        for recipe in BUILT_IN {
+            let parsed = Recipe::parse(recipe.text, recipe.name, &[]).unwrap();
+            let again = Recipe::parse(&parsed.to_toml(), "resolved", &[]).unwrap();
+            assert_eq!(parsed, again, "{} does not survive", recipe.name);
+            assert!(recipe.description().len() > 20);
+        }
+    }
+}
