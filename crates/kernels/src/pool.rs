@@ -31,7 +31,7 @@ fn write_means<T: Float>(x: &[T], s: usize, len: usize, writer: &mut Writer<'_, 
         let mut sum = 0.0;
         for stretch in x[i * s..][..s].chunks(STRETCH) {
             let mut sums = LaneSums::<T, 1>::new();
-            sums.add(stretch.len(), |i| [stretch[i]]);
+            sums.add(stretch, |x| [x]);
             let [total] = sums.totals();
             sum += total;
         }

@@ -155,3 +155,10 @@ pub fn global_avg_pool(x: &[f64], shape: Channels) -> Vec<f64> {
         .map(|slab| mean(&x[slab * shape.s..][..shape.s]))
         .collect()
 }
+
+/// dx\[n, c, ..\] = dy\[n, c\]/s.
+pub fn global_avg_pool_backward(dy: &[f64], shape: Channels) -> Vec<f64> {
+    dy.iter()
+        .flat_map(|dy| std::iter::repeat_n(dy / shape.s as f64, shape.s))
+        .collect()
+}

@@ -154,6 +154,11 @@ fn moments_of_rows<T: Float>(x: &[T], width: usize, rows: Range<usize>) -> Colum
     all
 }
 
+#[inline(always)]
+fn tile_of<T>(x: &[T], start: usize) -> &[T; LANES] {
+    x[start..].first_chunk().expect("a whole tile of columns")
+}
+
 /// Adds R rows to the sums, tile by tile of columns: in local arrays, so that they stay in registers.
 #[inline(always)]
 fn add_rows<T: Float, const R: usize>(x: &[T], shift: &[T], sum: &mut [T], squares: &mut [T]) {
@@ -164,7 +169,7 @@ fn add_rows<T: Float, const R: usize>(x: &[T], shift: &[T], sum: &mut [T], squar
     for (tile, ((sums, squares), shift)) in sums.iter_mut().zip(squares).zip(shifts).enumerate() {
         let (mut sum, mut square) = (*sums, *squares);
         for row in 0..R {
-            let x = &x[row * width + tile * LANES..][..LANES];
+            let x = tile_of(x, row * width + tile * LANES);
             for lane in 0..LANES {
                 let distance = x[lane] - shift[lane];
                 sum[lane] += distance;
@@ -296,8 +301,8 @@ fn add_gradients<T: Float, A: Activate, const R: usize>(
         let (mut gradient_sums, mut product_sums) = (*gradients, *products);
         let line = line.columns(tile * LANES, LANES);
         for row in 0..R {
-            let x = &x[row * width + tile * LANES..][..LANES];
-            let dy = &dy[row * width + tile * LANES..][..LANES];
+            let x = tile_of(x, row * width + tile * LANES);
+            let dy = tile_of(dy, row * width + tile * LANES);
             for lane in 0..LANES {
                 let gradient = line.gradient(lane, x[lane], dy[lane]);
                 gradient_sums[lane] += gradient;

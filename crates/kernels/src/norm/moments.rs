@@ -144,8 +144,8 @@ impl<T: Float> ShiftedSums<T> {
     #[inline(always)]
     pub fn add(&mut self, x: &[T]) {
         let shift = self.shift;
-        self.sums.add(x.len(), |i| {
-            let distance = x[i] - shift;
+        self.sums.add(x, |x| {
+            let distance = x - shift;
             [distance, distance * distance]
         });
     }

@@ -138,9 +138,9 @@ pub(super) fn gradient_sums<T: Float, A: Activate>(
                 let channel = part.channels.start + i;
                 let x = &shape.slab(x, example, channel)[positions.clone()];
                 let dy = &shape.slab(dy, example, channel)[positions.clone()];
-                sums.add(x.len(), |i| {
-                    let gradient = line.gradient(x[i], dy[i]);
-                    [gradient, gradient * (x[i] - line.mean)]
+                sums.add_pairs(x, dy, |x, dy| {
+                    let gradient = line.gradient(x, dy);
+                    [gradient, gradient * (x - line.mean)]
                 });
             }
         }
