@@ -1,0 +1,218 @@
+//! The command as users meet it: what it prints, what it refuses, its exit codes.
+
+mod common;
+
+use std::fs;
+
+use common::{RECIPE, run, write_images};
+
+#[test]
+fn trains_evaluates_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_images(&folder.join("images"), 480, 96);
+    fs::write(folder.join("recipe.toml"), RECIPE).unwrap();
+    let (code, out, told) = run(folder, &["train", "recipe.toml", "--out", "run", "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let last = out.lines().last().unwrap();
+    for key in [
+        "run",
+        "train_accuracy",
+        "test_accuracy",
+        "test_loss",
+        "epochs",
+        "steps",
+        "seconds",
+        "images_per_s",
+        "seed",
+    ] {
+        assert!(
+            last.contains(&format!("\"{key}\":")),
+            "{key} is not in {last}"
+        );
+    }
+    assert!(
+        told.contains("epoch 6/6") && told.contains("test accuracy"),
+        "{told}"
+    );
+    for file in [
+        "run.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "evaluation.json",
+        "report.html",
+    ] {
+        assert!(folder.join("run").join(file).is_file(), "{file}");
+    }
+
+    let (code, plain, told) = run(folder, &["eval", "run", "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let number = |text: &str, key: &str| -> f64 {
+        let start = text.find(&format!("\"{key}\":")).unwrap() + key.len() + 3;
+        text[start..]
+            .split([',', '}'])
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    // The saved model is the one that was measured at the end of the training.
+    assert_eq!(number(&plain, "accuracy"), number(last, "test_accuracy"));
+    assert!((number(&plain, "loss") - number(last, "test_loss")).abs() < 1e-6);
+    assert!(
+        number(&plain, "accuracy") > 0.6,
+        "it learned nothing: {plain}"
+    );
+    let (code, flipped, _) = run(folder, &["eval", "run", "--tta", "flip", "--json"]);
+    assert!(code == 0 && number(&flipped, "loss") != number(&plain, "loss"));
+    let (code, text, _) = run(folder, &["eval", "run", "--data", "idx:images"]);
+    assert!(code == 0 && text.contains("on 96 examples"), "{text}");
+
+    fs::remove_file(folder.join("run/report.html")).unwrap();
+    assert_eq!(run(folder, &["report", "run"]).0, 0);
+    assert!(
+        fs::read_to_string(folder.join("run/report.html"))
+            .unwrap()
+            .contains("test accuracy")
+    );
+}
+
+#[test]
+fn a_table_trains_a_dense_net() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let row = |i: u32| {
+        let (x, y) = (
+            f64::from(i * 37 % 101) / 50.0 - 1.0,
+            f64::from(i * 53 % 97) / 48.0 - 1.0,
+        );
+        format!(
+            "{x},{y},1e4,{}\n",
+            if x * x + y * y < 0.7 { "in" } else { "out" }
+        )
+    };
+    let rows: String = (0..600).map(row).collect();
+    fs::write(
+        folder.join("circle.csv"),
+        format!("x,y,constant,where\n{rows}"),
+    )
+    .unwrap();
+    let args = [
+        "train",
+        "table",
+        "--data",
+        "csv:circle.csv?label=where",
+        "--out",
+        "run",
+        "--json",
+    ];
+    let (code, out, told) = run(folder, &args);
+    assert_eq!(code, 0, "{told}");
+    let accuracy = out.split("\"test_accuracy\":").nth(1).unwrap();
+    let accuracy: f64 = accuracy.split(',').next().unwrap().parse().unwrap();
+    assert!(accuracy > 0.85, "{out}");
+    let (code, text, told) = run(
+        folder,
+        &["eval", "run", "--data", "csv:circle.csv?label=where&test=1"],
+    );
+    assert!(
+        code == 0 && text.contains("on 600 examples"),
+        "{text} {told}"
+    );
+    let (code, _, told) = run(folder, &["eval", "run", "--tta", "flip"]);
+    assert!(code == 2 && told.contains("is a table"), "{told}");
+}
+
+#[test]
+fn wrong_usage_is_told_and_exits_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(
+        folder.join("typo.toml"),
+        RECIPE.replace("batch_size", "batchsize"),
+    )
+    .unwrap();
+    fs::write(
+        folder.join("range.toml"),
+        RECIPE.replace("clip_norm = 2.0", "clip_norm = -1"),
+    )
+    .unwrap();
+    for (args, expected) in [
+        (&["train", "typo.toml"][..], "did you mean `batch_size`?"),
+        (&["train", "typo.toml"], "line 22"),
+        (
+            &["train", "range.toml"],
+            "train.clip_norm: expected a finite number of at least 0, found -1",
+        ),
+        (&["train", "nowhere.toml"], "recipe nowhere.toml"),
+        (
+            &["train", "--set", "train.epoch=3"],
+            "did you mean `epochs`?",
+        ),
+        (&["train", "--set", "epochs"], "expected section.key=value"),
+        (
+            &["train", "--device", "cuda"],
+            "built without it; build it with `--features cuda`",
+        ),
+        (
+            &["train", "--epochs", "0"],
+            "train.epochs: expected 1 to 1,000,000, found 0",
+        ),
+        (&["data", "check", "fashon"], "did you mean fashion-mnist"),
+        (&["recipe", "show", "nothing"], "expected one of default"),
+        (&["train", "--set", "model.kind=mlp"], "hidden"),
+    ] {
+        let (code, _, told) = run(folder, args);
+        assert!(
+            code == 2 && told.contains(expected),
+            "{args:?}: {code} {told}"
+        );
+    }
+    let (code, _, told) = run(folder, &["eval", "nowhere"]);
+    assert!(code == 1 && told.contains("nowhere/run.json"), "{told}");
+}
+
+#[test]
+fn a_diverging_run_stops_keeps_its_checkpoint_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_images(&folder.join("images"), 320, 64);
+    // Without a norm and with a rate that no net survives.
+    let recipe = RECIPE
+        .replace("dropout = 0.2", "norm = \"none\"")
+        .replace("clip_norm = 2.0", "clip_norm = 0.0");
+    fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    let args = [
+        "train",
+        "recipe.toml",
+        "--out",
+        "run",
+        "--set",
+        "optimizer.learning_rate=1e12",
+    ];
+    let (code, _, told) = run(folder, &args);
+    assert!(
+        code == 1 && told.contains("the loss is") && told.contains("learning_rate"),
+        "{told}"
+    );
+    let record = fs::read_to_string(folder.join("run/run.json")).unwrap();
+    assert!(record.contains("\"failed\"") && record.contains("the loss is"));
+    assert!(
+        fs::read_to_string(folder.join("run/report.html"))
+            .unwrap()
+            .contains("This run failed")
+    );
+}
+
+#[test]
+fn lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, _) = run(folder.path(), &["data", "list"]);
+    assert!(code == 0 && out.contains("csv:FILE?label=COLUMN"));
+    let (code, out, _) = run(folder.path(), &["recipe", "list"]);
+    assert!(code == 0 && out.contains("batch-norm-alone"));
+    let (code, out, _) = run(folder.path(), &["recipe", "show", "default"]);
+    assert!(code == 0 && out.contains("[model]"));
+    let (code, out, _) = run(folder.path(), &["data", "check", "fashion-mnist-10k"]);
+    assert!(code == 0 && out.contains("Ankle boot"), "{out}");
+}
