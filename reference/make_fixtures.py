@@ -1,0 +1,103 @@
+"""Writes what PyTorch computes for the operations of evenkeel-nn into fixtures/: inputs, outputs, gradients."""
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.manual_seed(0)
+torch.set_default_dtype(torch.float64)
+HERE = Path(__file__).resolve().parent / "fixtures"
+
+
+def numbers(tensor):
+    return [float(f"{value:.11g}") for value in tensor.detach().flatten().tolist()]
+
+
+def write(name, cases):
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    (HERE / f"{name}.json").write_text(f'{{"torch":"{torch.__version__}","cases":[\n{lines}\n]}}\n')
+
+
+def batch_norm(shape, momentum=0.1, affine=True, relu=False, epsilon=1e-5, offset=0.0, batches=3):
+    """Some training batches in a row, the gradients of the last one, then a test batch and its gradients."""
+    make = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)]
+    layer = make(shape[1], eps=epsilon, momentum=momentum, affine=affine)
+    if affine:
+        with torch.no_grad():
+            layer.weight.copy_(torch.linspace(0.5, 1.5, shape[1]))
+            layer.bias.copy_(torch.linspace(-0.4, 0.6, shape[1]))
+    case = {"shape": shape, "momentum": momentum, "affine": affine, "relu": relu, "epsilon": epsilon}
+    inputs = []
+
+    def run():
+        x = (torch.randn(shape) * 2 + offset).requires_grad_()
+        inputs.append(numbers(x))
+        layer.zero_grad()
+        y = layer(x)
+        if relu:
+            y = F.relu(y)
+        dy = torch.linspace(-1, 1, y.numel()).reshape(shape) ** 3
+        y.backward(dy)
+        gradients = {"x": numbers(x.grad)}
+        if affine:
+            gradients |= {"weight": numbers(layer.weight.grad), "bias": numbers(layer.bias.grad)}
+        return {"output": numbers(y), "gradients": gradients}
+
+    layer.train()
+    for _ in range(batches):
+        case["train"] = run()
+    case |= {"running_mean": numbers(layer.running_mean), "running_var": numbers(layer.running_var)}
+    layer.eval()
+    case["test"] = run()
+    return case | {"inputs": inputs}
+
+
+write("batch_norm", [
+    batch_norm([6, 4]),
+    batch_norm([5, 3, 7]),
+    batch_norm([4, 3, 2, 5]),
+    batch_norm([2, 3, 2, 2, 3]),
+    batch_norm([3, 20, 5, 4], relu=True),
+    batch_norm([4, 17, 1, 1], affine=False),
+    batch_norm([4, 2, 3, 3], momentum=None),
+    batch_norm([8, 5], momentum=0.01, epsilon=1e-3, relu=True, offset=3.0),
+    batch_norm([2, 2, 20, 12], offset=1e4, batches=2),
+])
+
+cases = []
+for smoothing in [0.0, 0.1, 1.0]:
+    logits = (torch.randn(6, 5) * 3).requires_grad_()
+    labels = torch.randint(0, 5, (6,))
+    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    loss.backward()
+    cases.append({"smoothing": smoothing, "logits": numbers(logits), "labels": labels.tolist(),
+                  "loss": loss.item(), "gradient": numbers(logits.grad)})
+write("cross_entropy", cases)
+
+cases = []
+for shape in [[2, 3, 4], [2, 3, 5, 7], [1, 1, 1, 1], [2, 2, 2, 3, 2]]:
+    x = torch.randn(shape, requires_grad=True)
+    y = x.flatten(2).mean(2)
+    dy = torch.linspace(-1, 2, y.numel()).reshape(y.shape)
+    y.backward(dy)
+    cases.append({"shape": shape, "x": numbers(x), "dy": numbers(dy), "output": numbers(y), "gradient": numbers(x.grad)})
+write("global_avg_pool", cases)
+
+cases = []
+for decay in [{"kind": "l2", "strength": 0.1}, {"kind": "decoupled", "strength": 0.1}]:
+    layer = nn.Linear(3, 2)
+    start = {"weight": numbers(layer.weight.T), "bias": numbers(layer.bias)}
+    strength = decay["strength"]
+    groups = [{"params": [layer.weight], "weight_decay": strength}, {"params": [layer.bias], "weight_decay": 0.0}]
+    optimizer = (torch.optim.SGD(groups, 0.2, momentum=0.9, nesterov=True) if decay["kind"] == "l2"
+                 else torch.optim.AdamW(groups, 0.2, betas=(0.9, 0.99), eps=1e-8))
+    x = torch.randn(4, 3)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (layer(x) ** 2).mean().backward()
+        optimizer.step()
+    cases.append({"decay": decay, "x": numbers(x), "start": start,
+                  "end": {"weight": numbers(layer.weight.T), "bias": numbers(layer.bias)}})
+write("optimizer", cases)
