@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent / "fixtures"
 
 
 def numbers(tensor):
-    return [float(f"{value:.11g}") for value in tensor.detach().flatten().tolist()]
+    return [float(f"{value:.14g}") for value in tensor.detach().flatten().tolist()]
 
 
 def write(name, cases):
