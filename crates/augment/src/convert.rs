@@ -43,11 +43,19 @@ impl Normalize {
             )));
         }
         let table = |(&mean, &std): (&f32, &f32)| {
-            std::array::from_fn(|level| {
+            let table: [f32; 256] = std::array::from_fn(|level| {
                 ((level as f64 / 255.0 - f64::from(mean)) / f64::from(std)) as f32
-            })
+            });
+            if table.iter().all(|value| value.is_finite()) {
+                Ok(table)
+            } else {
+                Err(Error::Normalize(format!(
+                    "std: {std} with mean {mean} gives infinite values; expected a larger one"
+                )))
+            }
         };
-        Ok(Tables(mean.iter().zip(std).map(table).collect()))
+        let tables = mean.iter().zip(std).map(table);
+        Ok(Tables(tables.collect::<Result<_, _>>()?))
     }
 }
 
@@ -95,6 +103,7 @@ mod tests {
         for (settings, problem) in [
             (normalize(0.0, 0.0), "std: expected values above 0"),
             (normalize(f32::NAN, 1.0), "mean: expected finite"),
+            (normalize(0.0, 1e-40), "gives infinite values"),
         ] {
             assert!(
                 settings

@@ -12,30 +12,27 @@ pub struct Image {
 }
 
 /// The longest side, as in the file formats that images come from.
-const LONGEST_SIDE: usize = 65_535;
+pub(crate) const LONGEST_SIDE: usize = 65_535;
+/// Bounds the memory that a file or a recipe can ask for.
+const MOST_PIXELS: usize = 1 << 28;
 
 impl Image {
     /// # Errors
-    /// If a side is not in 1..=65,535, there are not 1 to 4 channels, or the pixels are not
-    /// width·height·channels bytes.
+    /// If a side is not in 1..=65,535, there are more than 2²⁸ pixels, there are not 1 to 4
+    /// channels, or the pixels are not width·height·channels bytes.
     pub fn new(
         width: usize,
         height: usize,
         channels: usize,
         pixels: Vec<u8>,
     ) -> Result<Self, Error> {
-        let sides = 1..=LONGEST_SIDE;
-        if !sides.contains(&width) || !sides.contains(&height) || !(1..=4).contains(&channels) {
-            return Err(Error::Image(format!(
-                "expected sides of 1 to {LONGEST_SIDE} and 1 to 4 channels, found \
-                 {width}×{height}×{channels}"
-            )));
-        }
+        check_size(width, height).map_err(Error::Image)?;
+        check_channels(channels)?;
         let expected = width * height * channels;
         if pixels.len() != expected {
             let found = pixels.len();
             return Err(Error::Image(format!(
-                "expected {expected} bytes, found {found}"
+                "expected {expected} bytes for {width}×{height}×{channels}, found {found}"
             )));
         }
         Ok(Self {
@@ -94,13 +91,28 @@ impl Image {
     pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
         self.pixels.chunks_exact_mut(self.width * self.channels)
     }
+}
 
-    /// Becomes a copy of `other`, in this image's memory.
-    pub(crate) fn copy_from(&mut self, other: &Self) {
-        self.pixels.clear();
-        self.pixels.extend_from_slice(&other.pixels);
-        (self.width, self.height) = (other.width, other.height);
-        self.channels = other.channels;
+/// Checks the size of an image that is, or is to be.
+pub(crate) fn check_size(width: usize, height: usize) -> Result<(), String> {
+    let sides = 1..=LONGEST_SIDE;
+    // The product is formed only of sides within the limit, so it does not overflow.
+    let fits = sides.contains(&width) && sides.contains(&height) && width * height <= MOST_PIXELS;
+    fits.then_some(()).ok_or_else(|| {
+        format!(
+            "expected sides of 1 to {LONGEST_SIDE} and at most {MOST_PIXELS} pixels, found \
+             {width}×{height}"
+        )
+    })
+}
+
+pub(crate) fn check_channels(channels: usize) -> Result<(), Error> {
+    if (1..=4).contains(&channels) {
+        Ok(())
+    } else {
+        Err(Error::Image(format!(
+            "expected 1 to 4 channels, found {channels}"
+        )))
     }
 }
 
@@ -117,7 +129,8 @@ mod tests {
             (1, 1, 0, 0),
             (1, 1, 5, 5),
             (2, 2, 1, 3),
-            (65_536, 1, 1, 0),
+            (65_536, 1, 1, 65_536),
+            (65_535, 4_097, 1, 0),
         ] {
             let image = Image::new(width, height, channels, vec![0; bytes]);
             assert!(image.unwrap_err().to_string().contains("expected"));

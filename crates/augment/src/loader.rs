@@ -4,127 +4,13 @@
 //! order. At most `prefetch` batches are under way or waiting, so memory is bounded by that and
 //! not by the data.
 
-use std::any::Any;
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use evenkeel_random::Key;
 
-use crate::pipeline::{Checked, Scratch};
-use crate::{Error, Image, Pipeline, Sample, Stream};
-
-/// Examples as rows of numbers with a label.
-pub trait Examples: Send + Sync {
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Numbers an example.
-    fn features(&self) -> usize;
-
-    /// Makes one thread's writer, which may keep memory between examples.
-    fn writer(&self) -> Box<dyn ExampleWriter + '_>;
-}
-
-/// Writes examples, on one thread.
-pub trait ExampleWriter {
-    /// Writes the numbers of one example and returns its label.
-    fn write(&mut self, sample: Sample, features: &mut [f32]) -> Result<u32, Error>;
-}
-
-/// Images with labels, all of one size.
-pub trait ImageSource: Send + Sync {
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Width, height, channels of each.
-    fn size(&self) -> [usize; 3];
-
-    /// Writes image `index`, of this size, into `pixels` (rows of interleaved channels).
-    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error>;
-
-    /// The label of image `index`.
-    fn label(&self, index: usize) -> u32;
-}
-
-/// Images through a pipeline, as [`Examples`].
-pub struct AugmentedImages<S> {
-    source: S,
-    pipeline: Checked,
-    seed: u64,
-}
-
-impl<S: ImageSource> AugmentedImages<S> {
-    /// # Errors
-    /// If the pipeline does not fit the images.
-    pub fn new(source: S, pipeline: &Pipeline, seed: u64) -> Result<Self, Error> {
-        let [width, height, channels] = source.size();
-        let pipeline = pipeline.check(width, height, channels)?;
-        Ok(Self {
-            source,
-            pipeline,
-            seed,
-        })
-    }
-}
-
-impl<S: ImageSource> Examples for AugmentedImages<S> {
-    fn len(&self) -> usize {
-        self.source.len()
-    }
-
-    fn features(&self) -> usize {
-        self.pipeline.output.iter().product()
-    }
-
-    fn writer(&self) -> Box<dyn ExampleWriter + '_> {
-        Box::new(ImageWriter {
-            images: self,
-            scratch: self.pipeline.scratch(),
-            pixels: Vec::new(),
-        })
-    }
-}
-
-struct ImageWriter<'a, S> {
-    images: &'a AugmentedImages<S>,
-    scratch: Scratch,
-    pixels: Vec<u8>,
-}
-
-impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
-    fn write(&mut self, sample: Sample, features: &mut [f32]) -> Result<u32, Error> {
-        let AugmentedImages {
-            source,
-            pipeline,
-            seed,
-        } = self.images;
-        let mut pixels = std::mem::take(&mut self.pixels);
-        pixels.clear();
-        source.read(sample.index, &mut pixels)?;
-        let [width, height, channels] = pipeline.input;
-        let image =
-            Image::new(width, height, channels, pixels).map_err(|error| Error::Example {
-                index: sample.index,
-                problem: error.to_string(),
-            })?;
-        let stream = Stream::new(*seed, sample);
-        pipeline.write(&image, stream, &mut self.scratch, features);
-        self.pixels = image.into_pixels();
-        Ok(source.label(sample.index))
-    }
-}
+use crate::workers::{Desk, Plan};
+use crate::{Error, Examples};
 
 /// How examples become batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +19,7 @@ pub struct LoaderOptions {
     pub batch_size: usize,
     /// Threads that make batches; with 0 the consumer makes each when it asks for it.
     pub workers: usize,
-    /// Batches under way or waiting, at most; at least one a worker.
+    /// Batches under way or waiting, at most; taken as the number of workers if below that.
     pub prefetch: usize,
     /// The seed of the order, which differs from epoch to epoch; `None` keeps the data's order.
     pub shuffle: Option<u64>,
@@ -165,7 +51,8 @@ const MOST_WORKERS: usize = 1024;
 
 impl Loader {
     /// # Errors
-    /// If the batch size is 0, or there are more than 1024 workers.
+    /// If the batch size is 0, there are more than 1024 workers, or more than 2³² − 1 examples are to
+    /// be shuffled.
     pub fn new(examples: Arc<dyn Examples>, options: LoaderOptions) -> Result<Self, Error> {
         if options.batch_size == 0 {
             return Err(Error::Loader(
@@ -175,6 +62,11 @@ impl Loader {
         if options.workers > MOST_WORKERS {
             let found = options.workers;
             let problem = format!("workers: expected at most {MOST_WORKERS}, found {found}");
+            return Err(Error::Loader(problem));
+        }
+        let found = examples.len();
+        if options.shuffle.is_some() && u32::try_from(found).is_err() {
+            let problem = format!("shuffle: expected fewer than 2³² examples, found {found}");
             return Err(Error::Loader(problem));
         }
         Ok(Self { examples, options })
@@ -199,142 +91,30 @@ impl Loader {
     pub fn epoch(&self, epoch: u64, start: usize) -> Epoch {
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
         if let Some(seed) = self.options.shuffle {
-            Key::from_seed(seed)
-                .child("order")
-                .at(epoch)
-                .draws()
-                .shuffle(&mut order);
+            let key = Key::from_seed(seed).child("order").at(epoch);
+            key.draws().shuffle(&mut order);
         }
+        let total = self.batches();
         let plan = Arc::new(Plan {
             examples: Arc::clone(&self.examples),
             batch_size: self.options.batch_size,
             epoch,
             order,
+            total,
         });
-        let total = self.batches();
         let workers = self.options.workers.min(total.saturating_sub(start));
-        let desk = Arc::new(Desk::new(start));
-        let prefetch = self.options.prefetch.max(workers);
+        let desk = Arc::new(Desk::new(start, self.options.prefetch.max(workers)));
         let spawn = |_| {
             let (plan, desk) = (Arc::clone(&plan), Arc::clone(&desk));
-            std::thread::spawn(move || work(&plan, &desk, total, prefetch))
+            thread::Builder::new().spawn(move || desk.work(&plan)).ok()
         };
         Epoch {
             next: start,
-            total,
-            workers: (0..workers).map(spawn).collect(),
+            // Where the system has no more threads, those that there are make the same batches.
+            workers: (0..workers).map_while(spawn).collect(),
             plan,
             desk,
         }
-    }
-}
-
-/// What an epoch's batches are made of.
-struct Plan {
-    examples: Arc<dyn Examples>,
-    batch_size: usize,
-    epoch: u64,
-    order: Vec<usize>,
-}
-
-impl Plan {
-    fn make(&self, index: usize, writer: &mut dyn ExampleWriter) -> Result<Batch, Error> {
-        let start = index * self.batch_size;
-        let end = (start + self.batch_size).min(self.order.len());
-        let samples = self.order[start..end].to_vec();
-        let width = self.examples.features();
-        let mut features = vec![0.0; samples.len() * width];
-        let mut labels = Vec::with_capacity(samples.len());
-        for (position, &index) in samples.iter().enumerate() {
-            let sample = Sample {
-                epoch: self.epoch,
-                index,
-            };
-            labels.push(writer.write(sample, &mut features[position * width..][..width])?);
-        }
-        Ok(Batch {
-            index,
-            features,
-            labels,
-            samples,
-        })
-    }
-
-    /// Makes a batch; a panic becomes an error in the batch's place.
-    fn make_caught(&self, index: usize, writer: &mut dyn ExampleWriter) -> Result<Batch, Error> {
-        // After a panic the epoch ends with its error, so no half-changed writer is used again.
-        catch_unwind(AssertUnwindSafe(|| self.make(index, writer))).unwrap_or_else(|panic| {
-            Err(Error::Panicked {
-                batch: index,
-                message: text(&*panic),
-            })
-        })
-    }
-}
-
-fn text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into())
-}
-
-/// Where workers take numbers and hand in batches.
-struct Desk {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    /// The next batch to be made.
-    next: usize,
-    /// The next batch to be consumed.
-    wanted: usize,
-    done: BTreeMap<usize, Result<Batch, Error>>,
-    closed: bool,
-}
-
-impl Desk {
-    fn new(start: usize) -> Self {
-        let state = State {
-            next: start,
-            wanted: start,
-            done: BTreeMap::new(),
-            closed: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// No code that can panic runs under the lock, so a poisoned state is a good one.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn work(plan: &Plan, desk: &Desk, total: usize, prefetch: usize) {
-    let mut writer = plan.examples.writer();
-    loop {
-        let mut state = desk.lock();
-        while !state.closed && state.next < total && state.next >= state.wanted + prefetch {
-            state = desk.wait(state);
-        }
-        if state.closed || state.next >= total {
-            return;
-        }
-        let index = state.next;
-        state.next += 1;
-        drop(state);
-        let batch = plan.make_caught(index, &mut *writer);
-        desk.lock().done.insert(index, batch);
-        desk.changed.notify_all();
     }
 }
 
@@ -344,7 +124,6 @@ pub struct Epoch {
     plan: Arc<Plan>,
     desk: Arc<Desk>,
     next: usize,
-    total: usize,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -352,35 +131,23 @@ impl Iterator for Epoch {
     type Item = Result<Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.total {
+        let (index, total) = (self.next, self.plan.total);
+        if index >= total {
             return None;
         }
-        let index = self.next;
         let batch = if self.workers.is_empty() {
-            self.plan
-                .make_caught(index, &mut *self.plan.examples.writer())
+            self.plan.make_caught(index, &mut None)
         } else {
-            let mut state = self.desk.lock();
-            let batch = loop {
-                match state.done.remove(&index) {
-                    Some(batch) => break batch,
-                    None => state = self.desk.wait(state),
-                }
-            };
-            state.wanted = index + 1;
-            drop(state);
-            self.desk.changed.notify_all();
-            batch
+            self.desk.take(index)
         };
-        self.next = if batch.is_ok() { index + 1 } else { self.total };
+        self.next = if batch.is_ok() { index + 1 } else { total };
         Some(batch)
     }
 }
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        self.desk.lock().closed = true;
-        self.desk.changed.notify_all();
+        self.desk.close();
         for worker in self.workers.drain(..) {
             // Workers catch panics; one that escaped has nobody left to tell.
             let _ = worker.join();
@@ -391,7 +158,9 @@ impl Drop for Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ExampleWriter, Sample};
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Example i is the number i and its epoch; some are broken.
     struct Numbers {
@@ -458,10 +227,11 @@ mod tests {
     fn the_same_for_any_workers_prefetch_and_start() {
         let expected = batches(numbers(30), options(0, 0), 3, 0);
         assert_eq!(expected.len(), 8);
-        for (workers, prefetch) in [(1, 0), (1, 1), (2, 1), (2, 5), (8, 3), (8, 100)] {
-            for start in 0..=8 {
+        for (workers, prefetch) in [(1, 0), (1, 1), (2, 1), (2, 5), (8, 3), (8, usize::MAX)] {
+            for start in 0..=9 {
                 let found = batches(numbers(30), options(workers, prefetch), 3, start);
-                assert_eq!(found, expected[start..], "{workers} workers from {start}");
+                let expected = expected.get(start..).unwrap_or_default();
+                assert_eq!(found, expected, "{workers} workers from {start}");
             }
         }
     }
@@ -481,6 +251,16 @@ mod tests {
             (0..30).collect()
         );
         assert_eq!(second.len(), 30);
+    }
+
+    /// Pins the randomness: a change here changes every training's order.
+    #[test]
+    fn the_order_is_pinned() {
+        let [first, second, ..] = &batches(numbers(30), options(0, 0), 3, 0)[..] else {
+            panic!("8 batches")
+        };
+        assert_eq!(first.samples, [23, 18, 15, 6]);
+        assert_eq!(second.samples, [8, 28, 4, 22]);
     }
 
     #[test]
@@ -554,6 +334,67 @@ mod tests {
         }
     }
 
+    /// Hands out no writer, or counts the examples it has written.
+    struct Counting {
+        writer: bool,
+        written: AtomicUsize,
+    }
+
+    impl Examples for Counting {
+        fn len(&self) -> usize {
+            1000
+        }
+
+        fn features(&self) -> usize {
+            0
+        }
+
+        fn writer(&self) -> Box<dyn ExampleWriter + '_> {
+            assert!(self.writer, "no writer");
+            Box::new(&self.written)
+        }
+    }
+
+    impl ExampleWriter for &AtomicUsize {
+        fn write(&mut self, _: Sample, _: &mut [f32]) -> Result<u32, Error> {
+            self.fetch_add(1, Ordering::Relaxed);
+            Ok(0)
+        }
+    }
+
+    fn counting(writer: bool) -> Arc<Counting> {
+        let written = AtomicUsize::new(0);
+        Arc::new(Counting { writer, written })
+    }
+
+    #[test]
+    fn a_writer_that_cannot_be_made_is_an_error_and_no_hang() {
+        for workers in [0, 1, 3] {
+            let loader = Loader::new(counting(false), options(workers, 3)).unwrap();
+            let found: Vec<_> = loader.epoch(0, 2).collect();
+            assert_eq!(found.len(), 1);
+            let error = found[0].as_ref().unwrap_err().to_string();
+            assert!(
+                error.contains("batch 2") && error.contains("no writer"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_batches_are_made_than_the_prefetch_allows() {
+        for (workers, prefetch) in [(1, 1), (2, 5), (4, 2), (8, 8)] {
+            let examples = counting(true);
+            let loader = Loader::new(examples.clone(), options(workers, prefetch)).unwrap();
+            let mut epoch = loader.epoch(0, 0);
+            for taken in 1..=20 {
+                epoch.next().unwrap().unwrap();
+                let ahead = 4 * (taken + prefetch.max(workers));
+                assert!(examples.written.load(Ordering::Relaxed) <= ahead);
+            }
+        }
+    }
+
     #[test]
     fn dropping_an_epoch_early_ends_its_workers() {
         let loader = Loader::new(Arc::new(numbers(10_000)), options(4, 8)).unwrap();
@@ -585,5 +426,19 @@ mod tests {
             .contains("batch_size")
         );
         assert!(refuse(options(5000, 0)).contains("workers"));
+    }
+
+    #[test]
+    fn one_batch_holds_all_where_the_size_is_beyond_the_data() {
+        let options = LoaderOptions {
+            batch_size: usize::MAX,
+            shuffle: None,
+            ..options(2, 2)
+        };
+        let found = batches(numbers(3), options, 1, 0);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].samples, [0, 1, 2]);
+        assert_eq!(found[0].features, [0.0, 1.0, 1.0, 1.0, 2.0, 1.0]);
+        assert_eq!(found[0].labels, [0, 1, 2]);
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::convert::Tables;
+use crate::image::{check_channels, check_size};
 use crate::{Error, Image, Normalize, Operation, Parameters, Stream};
 
 /// What happens to each image on its way into a batch.
@@ -26,13 +27,6 @@ pub(crate) struct Checked {
     pub output: [usize; 3],
 }
 
-/// Memory that is kept between images.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    image: Image,
-    bytes: Vec<u8>,
-}
-
 impl Pipeline {
     /// Checks every setting for images of this size.
     pub(crate) fn check(
@@ -41,7 +35,8 @@ impl Pipeline {
         height: usize,
         channels: usize,
     ) -> Result<Checked, Error> {
-        let size = check_operations(&self.operations, width, height)?;
+        check_channels(channels)?;
+        let size = self.output_size(width, height)?;
         Ok(Checked {
             operations: self.operations.clone(),
             tables: self.normalize.tables(channels)?,
@@ -55,94 +50,84 @@ impl Pipeline {
     /// # Errors
     /// If a setting is out of range or does not fit; names the step and the field.
     pub fn output_size(&self, width: usize, height: usize) -> Result<(usize, usize), Error> {
-        check_operations(&self.operations, width, height)
+        check_size(width, height).map_err(Error::Image)?;
+        let mut operations = self.operations.iter().enumerate();
+        operations.try_fold((width, height), |(width, height), (step, operation)| {
+            let size = operation.output_size(width, height);
+            size.map_err(|problem| refused(step, operation.name(), problem))
+        })
     }
 
     /// What the operations draw for an image of this size, for recording and replaying.
+    ///
+    /// # Errors
+    /// As [`Pipeline::output_size`].
     pub fn draw(
         &self,
         width: usize,
         height: usize,
         stream: Stream,
     ) -> Result<Vec<Parameters>, Error> {
-        let mut size = (width, height);
-        let mut draw = |(step, operation): (usize, &Operation)| {
-            let (width, height) = size;
-            size = check_operation(step, operation, width, height)?;
-            Ok(operation.draw(width, height, &mut stream.operation(step)))
+        check_size(width, height).map_err(Error::Image)?;
+        let (mut width, mut height) = (width, height);
+        let draw = |(step, operation): (usize, &Operation)| {
+            let size = operation.output_size(width, height);
+            let size = size.map_err(|problem| refused(step, operation.name(), problem))?;
+            let parameters = operation.draw(width, height, &mut stream.operation(step));
+            (width, height) = size;
+            Ok(parameters)
         };
-        self.operations.iter().enumerate().map(&mut draw).collect()
+        self.operations.iter().enumerate().map(draw).collect()
     }
 
     /// The picture that these parameters make of an image.
-    pub fn replay(image: &Image, parameters: &[Parameters]) -> Image {
+    ///
+    /// # Errors
+    /// If parameters, which may come from a file, do not fit the image; names the step and the
+    /// field.
+    pub fn replay(image: &Image, parameters: &[Parameters]) -> Result<Image, Error> {
         let (mut image, mut scratch) = (image.clone(), Vec::new());
-        for parameters in parameters {
+        for (step, parameters) in parameters.iter().enumerate() {
+            let check = parameters.check(image.width(), image.height());
+            check.map_err(|problem| refused(step, parameters.name(), problem))?;
             parameters.apply(&mut image, &mut scratch);
         }
-        image
+        Ok(image)
     }
 
     /// The augmented image, as a picture.
+    ///
+    /// # Errors
+    /// As [`Pipeline::output_size`].
     pub fn augment(&self, image: &Image, stream: Stream) -> Result<Image, Error> {
-        Ok(Self::replay(
-            image,
-            &self.draw(image.width(), image.height(), stream)?,
-        ))
+        Self::replay(image, &self.draw(image.width(), image.height(), stream)?)
     }
 }
 
-fn check_operations(
-    operations: &[Operation],
-    width: usize,
-    height: usize,
-) -> Result<(usize, usize), Error> {
-    operations
-        .iter()
-        .enumerate()
-        .try_fold((width, height), |(width, height), (step, operation)| {
-            check_operation(step, operation, width, height)
-        })
-}
-
-fn check_operation(
-    step: usize,
-    operation: &Operation,
-    width: usize,
-    height: usize,
-) -> Result<(usize, usize), Error> {
-    operation
-        .output_size(width, height)
-        .map_err(|problem| Error::Operation {
-            step,
-            operation: operation.name(),
-            problem,
-        })
+fn refused(step: usize, operation: &'static str, problem: String) -> Error {
+    Error::Operation {
+        step,
+        operation,
+        problem,
+    }
 }
 
 impl Checked {
-    pub fn scratch(&self) -> Scratch {
-        let [width, height, channels] = self.input;
-        let pixels = vec![0; width * height * channels];
-        let image = Image::new(width, height, channels, pixels).expect("a checked size");
-        Scratch {
-            image,
-            bytes: Vec::new(),
-        }
-    }
-
-    /// Augments, converts and writes one image of the checked size.
-    pub fn write(&self, image: &Image, stream: Stream, scratch: &mut Scratch, output: &mut [f32]) {
-        if self.operations.is_empty() {
-            return self.tables.write(image, output);
-        }
-        scratch.image.copy_from(image);
+    /// Augments an image of the checked size in place, then converts it. `scratch` is memory to
+    /// work in, kept between images.
+    pub fn write(
+        &self,
+        image: &mut Image,
+        stream: Stream,
+        scratch: &mut Vec<u8>,
+        output: &mut [f32],
+    ) {
         for (step, operation) in self.operations.iter().enumerate() {
-            let (width, height) = (scratch.image.width(), scratch.image.height());
+            let (width, height) = (image.width(), image.height());
             let parameters = operation.draw(width, height, &mut stream.operation(step));
-            parameters.apply(&mut scratch.image, &mut scratch.bytes);
+            parameters.apply(image, scratch);
         }
-        self.tables.write(&scratch.image, output);
+        self.tables.write(image, output);
     }
 }
 
@@ -150,6 +135,7 @@ impl Checked {
 mod tests {
     use super::*;
     use crate::{Cutout, HorizontalFlip, PadMode, RandomCrop, Sample};
+    use proptest::prelude::*;
 
     fn pipeline() -> Pipeline {
         Pipeline {
@@ -175,51 +161,231 @@ mod tests {
         }
     }
 
-    #[test]
-    fn fast_and_step_by_step_agree() {
-        let pipeline = pipeline();
-        let checked = pipeline.check(6, 5, 1).unwrap();
-        let mut scratch = checked.scratch();
-        let image = Image::new(6, 5, 1, (10..40).collect()).unwrap();
-        for index in 0..200 {
-            let stream = Stream::new(3, Sample { epoch: 1, index });
-            let mut output = [0.0; 30];
-            checked.write(&image, stream, &mut scratch, &mut output);
-            let parameters = pipeline.draw(6, 5, stream).unwrap();
-            let expected = Pipeline::replay(&image, &parameters);
-            for (number, &level) in output.iter().zip(expected.pixels()) {
-                assert!((number - f32::from(level)).abs() < 1e-4);
+    fn stream(index: usize) -> Stream {
+        Stream::new(7, Sample { epoch: 2, index })
+    }
+
+    /// The definition: the pixel that the operations, last to first, fetch from the image.
+    fn pixel(image: &Image, done: &[Parameters], x: isize, y: isize) -> Vec<u8> {
+        let channels = image.channels();
+        let Some((last, before)) = done.split_last() else {
+            return image.pixel(x as usize, y as usize).to_vec();
+        };
+        // What goes into the last operation has the size of the crop before it, or the image's.
+        let size = before.iter().rev().find_map(|parameters| match parameters {
+            Parameters::RandomCrop(window) => Some((window.width, window.height)),
+            _ => None,
+        });
+        let (w, h) = size.unwrap_or((image.width(), image.height()));
+        let (w, h) = (w as isize, h as isize);
+        match last {
+            Parameters::HorizontalFlip(flip) if flip.flipped => pixel(image, before, w - 1 - x, y),
+            Parameters::HorizontalFlip(_) => pixel(image, before, x, y),
+            Parameters::Cutout(squares) => {
+                let side = squares.size as isize;
+                let inside = |&(left, top): &(isize, isize)| {
+                    (left..left + side).contains(&x) && (top..top + side).contains(&y)
+                };
+                if squares.corners.iter().any(inside) {
+                    vec![squares.fill; channels]
+                } else {
+                    pixel(image, before, x, y)
+                }
+            }
+            Parameters::RandomCrop(window) => {
+                let (x, y) = (x + window.left, y + window.top);
+                let mirror = |v: isize, last: isize| last - (last - v.abs()).abs();
+                let inside = (0..w).contains(&x) && (0..h).contains(&y);
+                let (x, y) = match window.mode {
+                    PadMode::Constant(value) if !inside => return vec![value; channels],
+                    PadMode::Reflect => (mirror(x, w - 1), mirror(y, h - 1)),
+                    _ => (x.clamp(0, w - 1), y.clamp(0, h - 1)),
+                };
+                pixel(image, before, x, y)
             }
         }
     }
 
+    fn any_operation() -> impl Strategy<Value = Operation> {
+        let mode = prop_oneof![
+            any::<u8>().prop_map(PadMode::Constant),
+            Just(PadMode::Edge),
+            Just(PadMode::Reflect),
+        ];
+        prop_oneof![
+            (0.0..=1.0).prop_map(|probability| {
+                Operation::HorizontalFlip(HorizontalFlip { probability })
+            }),
+            (1..9_usize, 1..9_usize, 0..4_usize, mode).prop_map(
+                |(height, width, padding, mode)| {
+                    Operation::RandomCrop(RandomCrop {
+                        height,
+                        width,
+                        padding,
+                        mode,
+                    })
+                }
+            ),
+            (1..6_usize, 1..4_usize, any::<u8>(), 0.0..=1.0).prop_map(
+                |(size, count, fill, probability)| {
+                    Operation::Cutout(Cutout {
+                        size,
+                        count,
+                        fill,
+                        probability,
+                    })
+                }
+            ),
+        ]
+    }
+
+    proptest! {
+        /// Of any pipeline that fits, on images of any shape: the numbers, the picture and the
+        /// definition agree.
+        #[test]
+        fn numbers_and_picture_match_the_definition(
+            operations in prop::collection::vec(any_operation(), 0..6),
+            width in 1..9_usize,
+            height in 1..9_usize,
+            channels in 1..5_usize,
+            index in 0..1000_usize,
+        ) {
+            let normalize = Normalize {
+                mean: vec![0.0; channels],
+                std: vec![1.0 / 255.0; channels],
+            };
+            let pipeline = Pipeline { operations, normalize };
+            let Ok(checked) = pipeline.check(width, height, channels) else {
+                return Ok(()); // does not fit
+            };
+            let pixels = (0..width * height * channels).map(|i| (i * 31 % 256) as u8).collect();
+            let image = Image::new(width, height, channels, pixels).unwrap();
+            let parameters = pipeline.draw(width, height, stream(index)).unwrap();
+
+            let text = serde_json::to_string(&parameters).unwrap();
+            let recorded: Vec<Parameters> = serde_json::from_str(&text).unwrap();
+            let picture = Pipeline::replay(&image, &recorded).unwrap();
+            prop_assert_eq!(&picture, &pipeline.augment(&image, stream(index)).unwrap());
+            let [w, h, c] = checked.output;
+            prop_assert_eq!([picture.width(), picture.height(), picture.channels()], [w, h, c]);
+
+            let mut numbers = vec![f32::NAN; w * h * c];
+            checked.write(&mut image.clone(), stream(index), &mut vec![], &mut numbers);
+            for y in 0..h {
+                for x in 0..w {
+                    let expected = pixel(&image, &parameters, x as isize, y as isize);
+                    prop_assert_eq!(picture.pixel(x, y), &expected[..]);
+                    for (channel, &level) in expected.iter().enumerate() {
+                        let number = numbers[(channel * h + y) * w + x];
+                        prop_assert!((number - f32::from(level)).abs() < 1e-4);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Pins the randomness: a change here changes every augmented batch.
     #[test]
     fn draws_are_pinned() {
-        let stream = Stream::new(
-            7,
-            Sample {
-                epoch: 2,
-                index: 11,
-            },
+        let draws = (10..16).map(|index| {
+            let draw = pipeline().draw(6, 5, stream(index)).unwrap();
+            serde_json::to_string(&draw).unwrap() + "\n"
+        });
+        assert_eq!(
+            draws.collect::<String>(),
+            include_str!("pinned-draws.jsonl")
         );
-        let text = serde_json::to_string(&pipeline().draw(6, 5, stream).unwrap()).unwrap();
-        assert_eq!(text, include_str!("pinned-draws.json").trim());
     }
 
     #[test]
     fn survives_serde_and_refuses_unknown_fields() {
         let text = serde_json::to_string(&pipeline()).unwrap();
         assert_eq!(serde_json::from_str::<Pipeline>(&text).unwrap(), pipeline());
-        let typo = text.replace("probability", "probabilty");
-        let error = serde_json::from_str::<Pipeline>(&typo)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("probabilty"), "{error}");
+        for field in ["probability", "padding", "size", "mean", "op\""] {
+            let typo = text.replacen(field, &format!("x{field}"), 1);
+            let error = serde_json::from_str::<Pipeline>(&typo).unwrap_err();
+            assert!(error.to_string().contains("field"), "{typo}: {error}");
+        }
+        let draw = pipeline().draw(6, 5, stream(11)).unwrap();
+        for parameters in draw {
+            let text = serde_json::to_string(&parameters).unwrap();
+            let extra = text.replacen('{', "{\"extra\":1,", 1);
+            let error = serde_json::from_str::<Parameters>(&extra).unwrap_err();
+            assert!(error.to_string().contains("extra"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_may_leave_out_what_is_usual() {
+        let text = r#"
+            operations = [
+                { op = "horizontal_flip" },
+                { op = "random_crop", height = 28, width = 28, padding = 2 },
+                { op = "random_crop", height = 28, width = 28, mode = { constant = 7 } },
+                { op = "random_crop", height = 28, width = 28, mode = "reflect" },
+                { op = "cutout", size = 8 },
+            ]
+            normalize = { mean = [0.3], std = [0.3] }
+        "#;
+        let crop = |padding, mode| {
+            Operation::RandomCrop(RandomCrop {
+                height: 28,
+                width: 28,
+                padding,
+                mode,
+            })
+        };
+        let expected = [
+            Operation::HorizontalFlip(HorizontalFlip { probability: 0.5 }),
+            crop(2, PadMode::Constant(0)),
+            crop(0, PadMode::Constant(7)),
+            crop(0, PadMode::Reflect),
+            Operation::Cutout(Cutout {
+                size: 8,
+                count: 1,
+                fill: 0,
+                probability: 1.0,
+            }),
+        ];
+        let pipeline: Pipeline = toml::from_str(text).unwrap();
+        assert_eq!(pipeline.operations, expected);
     }
 
     #[test]
     fn errors_name_step_and_field() {
         let error = pipeline().output_size(1, 1).unwrap_err().to_string();
         assert!(error.starts_with("step 1 (random_crop): width"), "{error}");
+        let error = pipeline().draw(1, 1, stream(0)).unwrap_err().to_string();
+        assert!(error.starts_with("step 1 (random_crop): width"), "{error}");
+    }
+
+    #[test]
+    fn sizes_that_no_image_has_are_refused() {
+        for (width, height) in [(0, 5), (6, 0), (usize::MAX, usize::MAX)] {
+            assert!(pipeline().output_size(width, height).is_err());
+            assert!(pipeline().draw(width, height, stream(0)).is_err());
+            assert!(pipeline().check(width, height, 1).is_err());
+        }
+        assert!(pipeline().check(6, 5, 0).is_err());
+    }
+
+    #[test]
+    fn recorded_parameters_that_do_not_fit_are_refused() {
+        let image = Image::new(6, 5, 1, vec![0; 30]).unwrap();
+        for (parameters, problem) in [
+            (
+                r#"[{"op":"cutout","corners":[[9223372036854775807,0]],"size":2,"fill":9}]"#,
+                "step 0 (cutout): corners",
+            ),
+            (
+                r#"[{"op":"horizontal_flip","flipped":true},
+                    {"op":"random_crop","left":-5,"top":0,"width":99,"height":5,"mode":"reflect"}]"#,
+                "step 1 (random_crop): left",
+            ),
+        ] {
+            let parameters: Vec<Parameters> = serde_json::from_str(parameters).unwrap();
+            let error = Pipeline::replay(&image, &parameters).unwrap_err();
+            assert!(error.to_string().starts_with(problem), "{error}");
+        }
     }
 }

@@ -4,10 +4,12 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use crate::Image;
+use crate::image::{LONGEST_SIDE, check_size};
 
 /// Pads all four sides, then cuts out a window of this size at a uniformly random place.
 ///
-/// Dialect: torchvision's `RandomCrop(size, padding, padding_mode)`.
+/// Dialect: torchvision's `RandomCrop(size, padding, padding_mode)` with one padding for all sides.
+/// As there without `pad_if_needed`, a window larger than the padded image is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {
@@ -35,6 +37,16 @@ pub enum PadMode {
     Reflect,
 }
 
+impl PadMode {
+    /// A reflection reaches only as far as the image does.
+    fn most_padding(self, image: usize) -> usize {
+        match self {
+            Self::Reflect => image - 1,
+            Self::Constant(_) | Self::Edge => LONGEST_SIDE,
+        }
+    }
+}
+
 impl Default for PadMode {
     fn default() -> Self {
         Self::Constant(0)
@@ -43,6 +55,7 @@ impl Default for PadMode {
 
 /// Where the window is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
     /// The window's left column, in the image's coordinates: negative in the padding.
     pub left: isize,
@@ -59,8 +72,10 @@ pub struct Window {
 impl RandomCrop {
     pub(super) fn check(&self, width: usize, height: usize) -> Result<(), String> {
         let Self { padding, mode, .. } = *self;
-        if padding > 65_535 {
-            return Err(format!("padding: expected at most 65535, found {padding}"));
+        if padding > LONGEST_SIDE {
+            return Err(format!(
+                "padding: expected at most {LONGEST_SIDE}, found {padding}"
+            ));
         }
         for (name, size, image) in [
             ("width", self.width, width),
@@ -73,14 +88,14 @@ impl RandomCrop {
                      sides), found {size}"
                 ));
             }
-            if mode == PadMode::Reflect && padding >= image {
+            if padding > mode.most_padding(image) {
                 return Err(format!(
                     "padding: to reflect an image of {name} {image}, expected below {image}, \
                      found {padding}"
                 ));
             }
         }
-        Ok(())
+        check_size(self.width, self.height)
     }
 
     pub(super) fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> Window {
@@ -103,6 +118,25 @@ impl RandomCrop {
 }
 
 impl Window {
+    pub(super) fn check(&self, width: usize, height: usize) -> Result<(), String> {
+        check_size(self.width, self.height)?;
+        for (name, start, size, image) in [
+            ("left", self.left, self.width, width),
+            ("top", self.top, self.height, height),
+        ] {
+            let padding = self.mode.most_padding(image) as isize;
+            let places = -padding..=image as isize + padding - size as isize;
+            if !places.contains(&start) {
+                return Err(format!(
+                    "{name}: expected {} to {} for {size} of {image} pixels, found {start}",
+                    places.start(),
+                    places.end()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The image's coordinate at `position`; `None` in constant padding.
     fn source(&self, position: isize, size: usize) -> Option<usize> {
         let last = size as isize - 1;
@@ -111,7 +145,7 @@ impl Window {
             PadMode::Constant(_) => None,
             PadMode::Edge => Some(position.clamp(0, last) as usize),
             PadMode::Reflect if position < 0 => Some(position.unsigned_abs()),
-            PadMode::Reflect => Some((2 * last - position).max(0) as usize),
+            PadMode::Reflect => Some((2 * last - position) as usize),
         }
     }
 
@@ -232,6 +266,7 @@ mod tests {
                             height: h,
                             mode,
                         };
+                        window.check(width, height).unwrap();
                         let mut cropped = image.clone();
                         window.apply(&mut cropped, &mut Vec::new());
                         assert_eq!(cropped.pixels(), naive(&image, window), "{window:?}");
@@ -291,5 +326,37 @@ mod tests {
             mode: PadMode::Edge,
         };
         assert!(crop.check(4, 4).unwrap_err().contains("found 0"));
+        let crop = RandomCrop {
+            height: 65_536,
+            width: 1,
+            padding: 65_535,
+            mode: PadMode::Edge,
+        };
+        assert!(crop.check(4, 4).unwrap_err().contains("1×65536"));
+    }
+
+    #[test]
+    fn windows_out_of_reach_are_refused() {
+        let window = |left, width, mode| Window {
+            left,
+            top: 0,
+            width,
+            height: 1,
+            mode,
+        };
+        for (window, problem) in [
+            (
+                window(isize::MIN, 1, PadMode::Edge),
+                "left: expected -65535",
+            ),
+            (window(isize::MAX, 1, PadMode::Edge), "to 65538"),
+            (window(-4, 1, PadMode::Reflect), "left: expected -3 to 6"),
+            (window(6, 2, PadMode::Reflect), "left: expected -3 to 5"),
+            (window(0, usize::MAX, PadMode::Edge), "sides"),
+            (window(0, 0, PadMode::Edge), "sides"),
+        ] {
+            let error = window.check(4, 4).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
     }
 }

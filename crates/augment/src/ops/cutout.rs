@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::check_probability;
 use crate::Image;
+use crate::image::LONGEST_SIDE;
 
 /// Erases squares whose centres are uniform over the image; what lies outside is clipped, so that
 /// every pixel inside is erased nearly equally often.
 ///
-/// The centre pixel is at offset ⌊size/2⌋ of the square, as in the authors' code. Source: DeVries
+/// The centre pixel is at offset ⌊size/2⌋ of the square, as in the authors' code; of an odd size,
+/// theirs erases one row and one column less. Source: DeVries
 /// and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout" (2017).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +24,7 @@ pub struct Cutout {
     /// What every channel of an erased pixel becomes.
     #[serde(default)]
     pub fill: u8,
-    /// Of erasing at all.
+    /// The probability of erasing at all.
     #[serde(default = "always")]
     pub probability: f64,
 }
@@ -35,8 +37,19 @@ fn always() -> f64 {
     1.0
 }
 
+const MOST_SQUARES: usize = 1000;
+
+fn check_side(size: usize) -> Result<(), String> {
+    if (1..=LONGEST_SIDE).contains(&size) {
+        Ok(())
+    } else {
+        Err(format!("size: expected 1 to {LONGEST_SIDE}, found {size}"))
+    }
+}
+
 /// The squares erased from one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CutoutSquares {
     /// Left and top of each, which may be negative.
     pub corners: Vec<(isize, isize)>,
@@ -54,11 +67,11 @@ impl Cutout {
             probability,
             ..
         } = *self;
-        if !(1..=65_535).contains(&size) {
-            return Err(format!("size: expected 1 to 65535, found {size}"));
-        }
-        if !(1..=1000).contains(&count) {
-            return Err(format!("count: expected 1 to 1000, found {count}"));
+        check_side(size)?;
+        if !(1..=MOST_SQUARES).contains(&count) {
+            return Err(format!(
+                "count: expected 1 to {MOST_SQUARES}, found {count}"
+            ));
         }
         check_probability("probability", probability)
     }
@@ -89,6 +102,26 @@ impl Cutout {
 }
 
 impl CutoutSquares {
+    pub(super) fn check(&self) -> Result<(), String> {
+        check_side(self.size)?;
+        if self.corners.len() > MOST_SQUARES {
+            let found = self.corners.len();
+            return Err(format!(
+                "corners: expected at most {MOST_SQUARES}, found {found}"
+            ));
+        }
+        let range = -(LONGEST_SIDE as isize)..=LONGEST_SIDE as isize;
+        let outside = |(left, top)| !range.contains(&left) || !range.contains(&top);
+        match self.corners.iter().find(|&&corner| outside(corner)) {
+            Some((left, top)) => Err(format!(
+                "corners: expected {} to {}, found ({left}, {top})",
+                range.start(),
+                range.end()
+            )),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn apply(&self, image: &mut Image) {
         let (width, height, channels) = (image.width(), image.height(), image.channels());
         let clip = |start: isize, length: usize| {
@@ -136,6 +169,46 @@ mod tests {
                     assert!(image.pixel(x, y).iter().all(|&value| value == expected));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn impossible_settings_and_squares_are_refused() {
+        let cutout = Cutout {
+            size: 3,
+            count: 1,
+            fill: 0,
+            probability: 1.0,
+        };
+        let refusals = [
+            (Cutout { size: 0, ..cutout }, "size: expected 1 to 65535"),
+            (Cutout { count: 0, ..cutout }, "count: expected 1 to 1000"),
+            (
+                Cutout {
+                    probability: f64::NAN,
+                    ..cutout
+                },
+                "probability: expected",
+            ),
+        ];
+        for (cutout, problem) in refusals {
+            assert!(cutout.check().unwrap_err().contains(problem), "{cutout:?}");
+        }
+        let squares = |corners, size| CutoutSquares {
+            corners,
+            size,
+            fill: 0,
+        };
+        let refusals = [
+            (squares(vec![], 0), "size"),
+            (squares(vec![(0, 0); 1001], 1), "at most 1000, found 1001"),
+            (
+                squares(vec![(1, isize::MAX)], 1),
+                "corners: expected -65535",
+            ),
+        ];
+        for (squares, problem) in refusals {
+            assert!(squares.check().unwrap_err().contains(problem));
         }
     }
 

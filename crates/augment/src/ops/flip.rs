@@ -11,7 +11,7 @@ use crate::Image;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HorizontalFlip {
-    /// Of flipping.
+    /// The probability of flipping.
     #[serde(default = "half")]
     pub probability: f64,
 }
@@ -22,6 +22,7 @@ fn half() -> f64 {
 
 /// Whether an image is flipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Flipped {
     /// Yes or no.
     pub flipped: bool,

@@ -47,11 +47,13 @@ impl Operation {
         }
     }
 
-    /// The size `(width, height)` of what comes out for images of this size.
-    ///
-    /// # Errors
-    /// If a setting is out of range, or does not fit images of this size.
-    pub fn output_size(&self, width: usize, height: usize) -> Result<(usize, usize), String> {
+    /// The size `(width, height)` of what comes out for images of this size, or why a setting is
+    /// out of range or does not fit them.
+    pub(crate) fn output_size(
+        &self,
+        width: usize,
+        height: usize,
+    ) -> Result<(usize, usize), String> {
         match self {
             Self::HorizontalFlip(flip) => flip.check().map(|()| (width, height)),
             Self::RandomCrop(crop) => crop
@@ -61,8 +63,8 @@ impl Operation {
         }
     }
 
-    /// Draws the parameters for an image of this size.
-    pub fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> Parameters {
+    /// Draws the parameters for an image of a size that [`Operation::output_size`] accepts.
+    pub(crate) fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> Parameters {
         match self {
             Self::HorizontalFlip(flip) => Parameters::HorizontalFlip(flip.draw(draws)),
             Self::RandomCrop(crop) => Parameters::RandomCrop(crop.draw(width, height, draws)),
@@ -72,6 +74,25 @@ impl Operation {
 }
 
 impl Parameters {
+    /// The operation's name, as in recipes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::HorizontalFlip(_) => "horizontal_flip",
+            Self::RandomCrop(_) => "random_crop",
+            Self::Cutout(_) => "cutout",
+        }
+    }
+
+    /// Why these parameters cannot be applied to an image of this size, if so. Those that an
+    /// operation draws always can; those that a file holds may be anything.
+    pub(crate) fn check(&self, width: usize, height: usize) -> Result<(), String> {
+        match self {
+            Self::HorizontalFlip(_) => Ok(()),
+            Self::RandomCrop(window) => window.check(width, height),
+            Self::Cutout(squares) => squares.check(),
+        }
+    }
+
     /// Changes the image. `scratch` is memory to work in, kept between images.
     pub(crate) fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
         match self {
