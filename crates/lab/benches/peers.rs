@@ -1,0 +1,15 @@
+//! Evenkeel's layers and Burn's own, through Burn's autodiff, in the form of the peers' scripts: one
+//! JSON object a line. `scripts/bench-peers` runs it beside PyTorch and makes the README's table.
+//!
+//! `cargo bench -p evenkeel-lab --bench peers`
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+mod timing;
+
+fn main() {
+    timing::layers("mimalloc");
+    timing::training_step("mimalloc");
+    timing::loader();
+}

@@ -1,0 +1,288 @@
+//! One way to time, and the nets and layers that are timed.
+#![allow(dead_code, reason = "the two benches use different parts")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{self, Linear, LinearConfig, PaddingConfig2d};
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use evenkeel_augment::{
+    AugmentedImages, Cutout, Error, HorizontalFlip, ImageSource, Loader, LoaderOptions, Normalize,
+    Operation, PadMode, Pipeline, RandomCrop,
+};
+use evenkeel_lab::data::Kind;
+use evenkeel_lab::model::{Model, ModelRecipe, Norm};
+use evenkeel_nn::{BatchNormConfig, DropoutConfig, Pass, cross_entropy};
+use serde_json::json;
+
+/// Warms up, repeats, and returns the times of each part in milliseconds, sorted.
+fn measure<const PARTS: usize>(
+    repeats: usize,
+    mut run: impl FnMut() -> [Duration; PARTS],
+) -> [Vec<f64>; PARTS] {
+    for _ in 0..3 {
+        run();
+    }
+    let mut times = [const { Vec::new() }; PARTS];
+    for _ in 0..repeats {
+        for (times, time) in times.iter_mut().zip(run()) {
+            times.push(time.as_secs_f64() * 1e3);
+        }
+    }
+    times.each_mut().map(|times| {
+        times.sort_by(f64::total_cmp);
+        std::mem::take(times)
+    })
+}
+
+fn report(op: &str, shape: &[usize], peer: &str, times: &[f64]) {
+    let line = json!({
+        "op": op, "shape": shape, "peer": peer,
+        "ms": times[times.len() / 2], "min_ms": times[0], "n": times.len(),
+    });
+    println!("{line}");
+}
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Forward and backward of one layer. The gradient that reaches it is that of a sum, as in the
+/// peers' scripts; the sum itself is not timed.
+fn layer<const D: usize>(
+    op: &str,
+    shape: [usize; D],
+    peer: &str,
+    forward: impl Fn(Tensor<D>) -> Tensor<D>,
+) {
+    let x = Tensor::<D>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex());
+    let ones = Tensor::<D>::ones(shape, &device());
+    let [forwards, backwards] = measure(9, || {
+        let leaf = Tensor::from_inner(x.clone()).require_grad();
+        let start = Instant::now();
+        let y = forward(leaf);
+        let middle = start.elapsed();
+        // The product makes the gradient a tensor of its own, as a following layer would.
+        let loss = (y * ones.clone()).sum();
+        let start = Instant::now();
+        black_box(loss.backward());
+        [middle, start.elapsed()]
+    });
+    // What the product and the sum themselves cost in the backward.
+    let [plain] = measure(9, || {
+        let leaf = Tensor::from_inner(x.clone()).require_grad();
+        let loss = (leaf * ones.clone()).sum();
+        let start = Instant::now();
+        black_box(loss.backward());
+        [start.elapsed()]
+    });
+    let plain = plain[plain.len() / 2];
+    let backwards: Vec<f64> = backwards
+        .iter()
+        .map(|time| (time - plain).max(0.0))
+        .collect();
+    report(&format!("{op}/forward"), &shape, peer, &forwards);
+    report(&format!("{op}/backward"), &shape, peer, &backwards);
+}
+
+pub fn layers(allocator: &str) {
+    let (ours, burns) = (
+        format!("evenkeel, {allocator}"),
+        format!("burn, {allocator}"),
+    );
+    let pass = Pass::train(0, 0);
+    for shape in [
+        [64, 64, 56, 56],
+        [128, 64, 28, 28],
+        [128, 256, 7, 7],
+        [16, 512, 14, 14],
+    ] {
+        let norm = BatchNormConfig::new(shape[1]).init(&device());
+        layer("batch_norm", shape, &ours, |x| norm.forward(x, &pass));
+        let norm = nn::BatchNormConfig::new(shape[1]).init(&device());
+        layer("batch_norm", shape, &burns, |x| norm.forward(x));
+    }
+    for shape in [[4096, 1024], [256, 256]] {
+        let norm = BatchNormConfig::new(shape[1]).init(&device());
+        layer("batch_norm", shape, &ours, |x| norm.forward(x, &pass));
+        let norm = nn::BatchNormConfig::new(shape[1]).init(&device());
+        layer("batch_norm", shape, &burns, |x| norm.forward(x));
+    }
+    let shape = [64, 64, 56, 56];
+    let dropout = DropoutConfig::new(0.5).init();
+    layer("dropout_0.5", shape, &ours, |x| dropout.forward(x, &pass));
+    let dropout = nn::DropoutConfig::new(0.5).init();
+    layer("dropout_0.5", shape, &burns, |x| dropout.forward(x));
+}
+
+/// The net of the peers' `train_step.py`, with Burn's own layers.
+#[derive(Module, Debug)]
+struct BurnNet {
+    convs: Vec<Conv2d>,
+    norms: Vec<nn::BatchNorm>,
+    pool: MaxPool2d,
+    average: nn::pool::AdaptiveAvgPool2d,
+    head: Linear,
+}
+
+const WIDTHS: [usize; 4] = [32, 64, 64, 128];
+const POOL_AFTER: [usize; 2] = [1, 2];
+
+impl BurnNet {
+    fn new(device: &Device) -> Self {
+        let pairs = [1].into_iter().chain(WIDTHS).zip(WIDTHS);
+        let conv = |(before, after)| {
+            Conv2dConfig::new([before, after], [3, 3])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .with_bias(false)
+                .init(device)
+        };
+        Self {
+            convs: pairs.map(conv).collect(),
+            norms: WIDTHS
+                .map(|width| nn::BatchNormConfig::new(width).init(device))
+                .into(),
+            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+            average: nn::pool::AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            head: LinearConfig::new(WIDTHS[3], 10).init(device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let examples = x.dims()[0];
+        let mut x = x.reshape([examples, 1, 28, 28]);
+        for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
+            x = relu(norm.forward(conv.forward(x)));
+            if POOL_AFTER.contains(&index) {
+                x = self.pool.forward(x);
+            }
+        }
+        self.head.forward(self.average.forward(x).flatten(1, 3))
+    }
+}
+
+fn steps<M: Module>(peer: &str, model: M, forward: impl Fn(&M, Tensor<2>) -> Tensor<2>) {
+    const BATCH: usize = 128;
+    let mut optimizer = SgdConfig::new()
+        .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
+        .init();
+    let x = Tensor::<2>::random([BATCH, 784], Distribution::Normal(0.0, 1.0), &device());
+    let labels: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &device());
+    let mut model = Some(model);
+    let [times] = measure(12, || {
+        let start = Instant::now();
+        let net = model.take().expect("put back below");
+        let loss = cross_entropy(forward(&net, x.clone()), labels.clone(), 0.0);
+        let gradients = GradientsParams::from_grads(loss.backward(), &net);
+        model = Some(optimizer.step(0.01, net, gradients));
+        [start.elapsed()]
+    });
+    report("train_step/convnet", &[BATCH, 1, 28, 28], peer, &times);
+}
+
+pub fn training_step(allocator: &str) {
+    let recipe = ModelRecipe::Convnet {
+        widths: WIDTHS.to_vec(),
+        pool_after: POOL_AFTER.to_vec(),
+        norm: Norm::Batch,
+        dropout: 0.0,
+    };
+    let kind = Kind::Images {
+        height: 28,
+        width: 28,
+        channels: 1,
+    };
+    let model = recipe
+        .build(&kind, 10, &device())
+        .expect("the net fits the images");
+    let pass = Pass::train(0, 0);
+    steps(
+        &format!("evenkeel, {allocator}"),
+        model,
+        |model: &Model, x| model.forward(x, &pass),
+    );
+    steps(
+        &format!("burn, {allocator}"),
+        BurnNet::new(&device()),
+        BurnNet::forward,
+    );
+}
+
+const IMAGES: usize = 10_000;
+const SIDE: usize = 28;
+
+struct Pictures(Vec<u8>);
+
+impl ImageSource for Pictures {
+    fn len(&self) -> usize {
+        IMAGES
+    }
+
+    fn size(&self) -> [usize; 3] {
+        [SIDE, SIDE, 1]
+    }
+
+    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error> {
+        let bytes = SIDE * SIDE;
+        pixels.extend_from_slice(&self.0[index * bytes..][..bytes]);
+        Ok(())
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        index as u32 % 10
+    }
+}
+
+/// Flip, crop after padding by 2, cutout of 8, conversion: images a second on one core.
+pub fn loader() {
+    let pipeline = Pipeline {
+        operations: vec![
+            Operation::HorizontalFlip(HorizontalFlip { probability: 0.5 }),
+            Operation::RandomCrop(RandomCrop {
+                height: SIDE,
+                width: SIDE,
+                padding: 2,
+                mode: PadMode::Constant(0),
+            }),
+            Operation::Cutout(Cutout {
+                size: 8,
+                count: 1,
+                fill: 0,
+                probability: 1.0,
+            }),
+        ],
+        normalize: Normalize {
+            mean: vec![0.3],
+            std: vec![0.3],
+        },
+    };
+    let pixels = (0..IMAGES * SIDE * SIDE).map(|i| (i % 251) as u8).collect();
+    let examples = AugmentedImages::new(Pictures(pixels), &pipeline, 0).expect("it fits");
+    let options = LoaderOptions {
+        batch_size: 128,
+        workers: 0,
+        prefetch: 0,
+        shuffle: Some(0),
+        drop_last: false,
+    };
+    let loader = Loader::new(Arc::new(examples), options).expect("valid settings");
+    let [times] = measure(9, || {
+        let start = Instant::now();
+        black_box(loader.epoch(0, 0).count());
+        [start.elapsed()]
+    });
+    let median = times[times.len() / 2];
+    let line = json!({
+        "op": "loader/flip+crop+cutout", "shape": [IMAGES, 1, SIDE, SIDE],
+        "peer": "evenkeel, one core", "ms": median, "img_per_s": IMAGES as f64 / median * 1e3,
+    });
+    println!("{line}");
+}
