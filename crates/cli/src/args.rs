@@ -98,6 +98,9 @@ pub struct EvalArgs {
     /// Average predictions over views of each image
     #[arg(long, value_enum, default_value_t = Tta::None)]
     pub tta: Tta,
+    /// Write the label and the probabilities of each example as CSV
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     #[command(flatten)]
     pub machine: MachineArgs,
     /// Print one JSON object instead of text

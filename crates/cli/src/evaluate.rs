@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use evenkeel_lab::evaluate::evaluate_run;
+use evenkeel_lab::evaluate::{Measured, evaluate_run};
 use evenkeel_lab::{Views, data::Source};
-use evenkeel_record::RunFolder;
+use evenkeel_record::{RunFolder, write_atomic};
 use serde_json::json;
 
 use crate::args::{EvalArgs, Tta};
@@ -23,6 +23,12 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let folder = RunFolder::new(&args.run);
     let workers = args.machine.workers.into();
     let measured = evaluate_run(&folder, source.as_ref(), views, workers, &device)?;
+    if let Some(path) = &args.predictions {
+        write_atomic(
+            path,
+            predictions(&measured, &folder.read_run()?.data.classes).as_bytes(),
+        )?;
+    }
     let examples: u64 = measured.confusion.iter().flatten().sum();
     if args.json {
         println!(
@@ -59,4 +65,21 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
         }
     }
     Ok(DONE)
+}
+
+/// The header, then index, label and probabilities of each example.
+fn predictions(measured: &Measured, classes: &[String]) -> String {
+    let quoted = classes
+        .iter()
+        .map(|class| format!("\"{}\"", class.replace('"', "\"\"")));
+    let mut text = format!("index,label,{}\n", quoted.collect::<Vec<_>>().join(","));
+    let rows = measured
+        .probabilities
+        .chunks_exact(classes.len().max(1))
+        .zip(&measured.labels);
+    for (index, (row, label)) in rows.enumerate() {
+        let numbers: Vec<String> = row.iter().map(f64::to_string).collect();
+        text.push_str(&format!("{index},{label},{}\n", numbers.join(",")));
+    }
+    text
 }

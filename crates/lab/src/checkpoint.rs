@@ -21,8 +21,10 @@ pub(crate) struct Progress {
     pub sums: Sums,
     /// The best evaluation so far, and the epoch it came after.
     pub best: Option<(u64, f64)>,
-    /// Seconds trained, over all sittings.
+    /// Seconds spent in steps, over all sittings.
     pub seconds: f64,
+    /// Seconds spent in evaluations, over all sittings.
+    pub evaluation_seconds: f64,
 }
 
 /// Running sums of an epoch.

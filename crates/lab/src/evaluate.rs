@@ -37,6 +37,10 @@ pub struct Measured {
     pub confusion: Vec<Vec<u64>>,
     /// The wrong predictions, most confident first.
     pub mistakes: Vec<Mistake>,
+    /// The probabilities, example after example.
+    pub probabilities: Vec<f64>,
+    /// The class of each example.
+    pub labels: Vec<u32>,
 }
 
 /// One wrong prediction.
@@ -129,7 +133,7 @@ impl Evaluator {
     /// Measures `model`, which must be on the evaluator's plain device.
     pub fn measure(&self, model: &Model) -> Result<Measured, Error> {
         let (probabilities, labels) = self.probabilities(model)?;
-        Ok(measure(&probabilities, &labels, self.classes))
+        Ok(measure(probabilities, labels, self.classes))
     }
 
     /// Runs one epoch of batches of this split through `forward`, for recomputing statistics.
@@ -210,12 +214,12 @@ pub fn evaluate_run(
     evaluator.measure(&model)
 }
 
-fn measure(probabilities: &[f64], labels: &[u32], classes: usize) -> Measured {
+fn measure(probabilities: Vec<f64>, labels: Vec<u32>, classes: usize) -> Measured {
     let mut confusion = vec![vec![0; classes]; classes];
     let mut mistakes = Vec::new();
     let mut loss = 0.0;
     let mut correct = 0_usize;
-    for (index, (row, &truth)) in probabilities.chunks_exact(classes).zip(labels).enumerate() {
+    for (index, (row, &truth)) in probabilities.chunks_exact(classes).zip(&labels).enumerate() {
         // The first of equals, as PyTorch's argmax; a NaN row predicts class 0.
         let predicted = (1..classes).fold(0, |best, k| if row[k] > row[best] { k } else { best });
         let likelihood = row[truth as usize];
@@ -252,6 +256,8 @@ fn measure(probabilities: &[f64], labels: &[u32], classes: usize) -> Measured {
         accuracy: correct as f64 / count,
         confusion,
         mistakes,
+        probabilities,
+        labels,
     }
 }
 
@@ -261,8 +267,8 @@ mod tests {
 
     #[test]
     fn measures_by_hand() {
-        let probabilities = [0.7, 0.3, 0.4, 0.6, 0.9, 0.1];
-        let measured = measure(&probabilities, &[0, 0, 1], 2);
+        let probabilities = vec![0.7, 0.3, 0.4, 0.6, 0.9, 0.1];
+        let measured = measure(probabilities, vec![0, 0, 1], 2);
         assert_eq!(measured.confusion, [[1, 1], [1, 0]]);
         assert!((measured.accuracy - 1.0 / 3.0).abs() < 1e-12);
         let loss = -(0.7_f64.ln() + 0.4_f64.ln() + 0.1_f64.ln()) / 3.0;

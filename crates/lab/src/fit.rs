@@ -294,9 +294,9 @@ impl<'a> Session<'a> {
                     accuracy: correct as f64 / examples as f64,
                     images_per_s: examples as f64 / seconds,
                 });
-                let within_epoch = progress.step % epoch_steps != 0;
+                let within_epoch = !progress.step.is_multiple_of(epoch_steps);
                 let stop = self.options.stop.load(Ordering::Relaxed);
-                if within_epoch && (stop || every > 0 && progress.step % every == 0) {
+                if within_epoch && (stop || every > 0 && progress.step.is_multiple_of(every)) {
                     checkpoints.save(training)?;
                 }
                 if within_epoch && stop {
@@ -378,6 +378,7 @@ impl<'a> Session<'a> {
         train: &Evaluator,
         folder: &RunFolder,
     ) -> Result<Line, Error> {
+        let started = Instant::now();
         let model = evaluated(training, train)?;
         let measured = test.measure(&model)?;
         if training
@@ -388,6 +389,7 @@ impl<'a> Session<'a> {
             training.progress.best = Some((epoch, measured.accuracy));
             save_weights(&model, &folder.best_model())?;
         }
+        training.progress.evaluation_seconds += started.elapsed().as_secs_f64();
         let sums = std::mem::take(&mut training.progress.sums);
         let steps = self.steps();
         let step = training.progress.step;
@@ -452,6 +454,7 @@ fn results(training: &Training, recipe: &Recipe, train: &Measured, test: &Measur
         step,
         best,
         seconds,
+        evaluation_seconds,
         ..
     } = training.progress;
     let (best_epoch, best_test_accuracy) = best.unwrap_or((recipe.train.epochs, test.accuracy));
@@ -465,7 +468,7 @@ fn results(training: &Training, recipe: &Recipe, train: &Measured, test: &Measur
         best_test_accuracy,
         epochs: recipe.train.epochs,
         steps: step,
-        seconds,
+        seconds: seconds + evaluation_seconds,
         images_per_s: images / seconds,
         peak_memory_bytes: peak_memory(),
     }

@@ -110,8 +110,8 @@ fn clip(model: &Model, gradients: GradientsParams, limit: f64) -> (GradientsPara
     };
     model.visit(&mut norm);
     let norm = norm.squares.sqrt();
-    // Not `norm <= limit`: a gradient that is not a number must not be scaled into one.
-    if !(norm > limit) || norm.is_infinite() {
+    // A gradient that is not finite must not be scaled into one that looks as if it were.
+    if norm <= limit || !norm.is_finite() {
         return (gradients, norm);
     }
     let mut scaler = Scaler {

@@ -201,7 +201,10 @@ fn recalibration_is_one_big_batch() {
     for pass in [Pass::recalibrate(), Pass::recalibrate()] {
         // Twice: a second recalibration starts afresh.
         for range in [0..5, 5..6, 6..24] {
-            parts.forward(all.clone().slice([range]), &pass.scope("net"));
+            parts.forward(
+                all.clone().narrow(0, range.start, range.len()),
+                &pass.scope("net"),
+            );
         }
     }
     whole.forward(all, &Pass::recalibrate());
@@ -262,7 +265,7 @@ fn views_are_read_as_what_they_show() {
     let device = plain();
     let (moved, straight) = (norm(&device), norm(&device));
     let x = random([3, 5, 2], &device);
-    let view = x.clone().swap_dims(1, 2).slice([1..3]);
+    let view = x.clone().swap_dims(1, 2).narrow(0, 1, 2);
     let copy = Tensor::<3>::from_data(view.clone().into_data(), &device);
     let pass = Pass::train(0, 0);
     let expected = straight.forward(copy, &pass).into_data();
@@ -320,7 +323,12 @@ fn dropping_everything_gives_zeros_and_no_nan() {
                 .all(|value| *value == 0.0)
         );
     }
-    assert!(message(|| drop(DropoutConfig::new(1.5).init())).contains("prob = 1.5"));
+    assert!(
+        message(|| {
+            DropoutConfig::new(1.5).init();
+        })
+        .contains("prob = 1.5")
+    );
 }
 
 #[test]
