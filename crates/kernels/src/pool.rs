@@ -54,8 +54,8 @@ pub fn global_avg_pool_backward<T: Float>(dy: &[T], shape: Channels) -> Vec<T> {
     let (output, _) = build(
         Grid::chunks(shape.len(), together * s),
         |_, elements, writer| {
-            for slab in elements.start / s..elements.end / s {
-                let value = dy[slab] * share;
+            for dy in &dy[elements.start / s..elements.end / s] {
+                let value = *dy * share;
                 writer.append(s, |_| value);
             }
         },

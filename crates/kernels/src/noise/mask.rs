@@ -115,21 +115,17 @@ fn fill<T: Float>(x: &[T], dropout: &Dropout, offset: u64, writer: &mut Writer<'
     }
 }
 
-/// The words of 16 blocks, in order.
+/// The words of the blocks from `first_block` on, in order.
 #[inline(always)]
 fn words(key: Key, first_block: u64) -> [u32; GROUP] {
-    let mut counters = [[0; BLOCKS]; 4];
-    for i in 0..BLOCKS {
-        let block = first_block + i as u64;
-        counters[0][i] = block as u32;
-        counters[1][i] = (block >> 32) as u32;
+    let (mut low, mut high) = ([0; BLOCKS], [0; BLOCKS]);
+    for (block, (low, high)) in (first_block..).zip(low.iter_mut().zip(&mut high)) {
+        (*low, *high) = (block as u32, (block >> 32) as u32);
     }
-    let by_word = philox4x32_lanes(key.words(), counters);
+    let [a, b, c, d] = philox4x32_lanes(key.words(), [low, high, [0; BLOCKS], [0; BLOCKS]]);
     let mut words = [0; GROUP];
-    for i in 0..BLOCKS {
-        for word in 0..4 {
-            words[4 * i + word] = by_word[word][i];
-        }
+    for (i, words) in words.as_chunks_mut().0.iter_mut().enumerate() {
+        *words = [a[i], b[i], c[i], d[i]];
     }
     words
 }
