@@ -168,26 +168,30 @@ impl BurnNet {
     }
 }
 
-fn steps<M: Module>(peer: &str, model: M, forward: impl Fn(&M, Tensor<2>) -> Tensor<2>) {
+/// A training step of `model`, each call one, as a time.
+fn stepper<M: Module>(
+    model: M,
+    forward: impl Fn(&M, Tensor<2>) -> Tensor<2>,
+) -> impl FnMut() -> Duration {
     const BATCH: usize = 128;
-    let mut optimizer = SgdConfig::new()
-        .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
-        .init();
+    let momentum = MomentumConfig::new().with_dampening(0.0);
+    let mut optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
     let x = Tensor::<2>::random([BATCH, 784], Distribution::Normal(0.0, 1.0), &device());
     let labels: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
     let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &device());
     let mut model = Some(model);
-    let [times] = measure(12, || {
+    move || {
         let start = Instant::now();
         let net = model.take().expect("put back below");
         let loss = cross_entropy(forward(&net, x.clone()), labels.clone(), 0.0);
         let gradients = GradientsParams::from_grads(loss.backward(), &net);
         model = Some(optimizer.step(0.01, net, gradients));
-        [start.elapsed()]
-    });
-    report("train_step/convnet", &[BATCH, 1, 28, 28], peer, &times);
+        start.elapsed()
+    }
 }
 
+/// The same net with our layers and with Burn's, a step of each in turn: the machine's moods meet
+/// both.
 pub fn training_step(allocator: &str) {
     let recipe = ModelRecipe::Convnet {
         widths: WIDTHS.to_vec(),
@@ -195,25 +199,15 @@ pub fn training_step(allocator: &str) {
         norm: Norm::Batch,
         dropout: 0.0,
     };
-    let kind = Kind::Images {
-        height: 28,
-        width: 28,
-        channels: 1,
-    };
-    let model = recipe
-        .build(&kind, 10, &device())
-        .expect("the net fits the images");
+    let kind = Kind::Images { height: 28, width: 28, channels: 1 };
+    let model = recipe.build(&kind, 10, &device()).expect("the net fits the images");
     let pass = Pass::train(0, 0);
-    steps(
-        &format!("evenkeel, {allocator}"),
-        model,
-        |model: &Model, x| model.forward(x, &pass),
-    );
-    steps(
-        &format!("burn, {allocator}"),
-        BurnNet::new(&device()),
-        BurnNet::forward,
-    );
+    let mut ours = stepper(model, |model: &Model, x| model.forward(x, &pass));
+    let mut burns = stepper(BurnNet::new(&device()), BurnNet::forward);
+    let [ours, burns] = measure(15, || [ours(), burns()]);
+    let shape = [128, 1, 28, 28];
+    report("train_step/convnet", &shape, &format!("evenkeel, {allocator}"), &ours);
+    report("train_step/convnet", &shape, &format!("burn, {allocator}"), &burns);
 }
 
 const IMAGES: usize = 10_000;
