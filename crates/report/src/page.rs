@@ -153,6 +153,11 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
          under noise; so it can be worse than the other, which is measured in test mode. Between \
          them lies the gap that regularization is to close.</p><div class=\"plots\">",
     );
+    let gap = train_accuracy
+        .iter()
+        .zip(&test_accuracy)
+        .map(|((epoch, train), (_, test)): (&(f64, f64), &(f64, f64))| (*epoch, train - test))
+        .collect();
     let smooth = smoothed(&steps, 25);
     let pair = |train, test| {
         vec![
@@ -213,6 +218,13 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
             x: "step",
             unit: (1.0, ""),
             series: plain("learning rate", rates),
+            gap: false,
+        },
+        Plot {
+            title: "Generalization gap",
+            x: "epoch",
+            unit: (100.0, " points"),
+            series: plain("train minus test accuracy", gap),
             gap: false,
         },
         Plot {
