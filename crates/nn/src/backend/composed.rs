@@ -75,3 +75,113 @@ pub(super) fn dropout<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<
 pub(super) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     channels(x).mean_dim(2).squeeze_dim(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend as kernels;
+    use burn::tensor::{Device, Tolerance};
+    use evenkeel_kernels::Scaling;
+    use evenkeel_random::Key;
+
+    fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+        let mut draws = Key::from_seed(seed).draws();
+        let numbers: Vec<f32> = (0..shape.iter().product())
+            .map(|_| 2.0 + draws.normal() as f32)
+            .collect();
+        let device = Device::flex().autodiff();
+        Tensor::from_data(TensorData::new(numbers, shape), &device).require_grad()
+    }
+
+    /// Runs on the CPU both ways: outputs and gradients of x, scale and shift agree.
+    fn assert_agree<const D: usize, const E: usize>(
+        shape: [usize; D],
+        composed: impl Fn(Tensor<D>, Tensor<1>, Tensor<1>) -> Tensor<E>,
+        fused: impl Fn(Tensor<D>, Tensor<1>, Tensor<1>) -> Tensor<E>,
+    ) {
+        let (x, scale, shift) = (
+            random(shape, 1),
+            random([shape[1]], 2),
+            random([shape[1]], 3),
+        );
+        let run = |layer: &dyn Fn(Tensor<D>, Tensor<1>, Tensor<1>) -> Tensor<E>| {
+            let y = layer(x.clone(), scale.clone(), shift.clone());
+            let weights = random(y.dims(), 4).detach();
+            let gradients = (y.clone() * weights).sum().backward();
+            let gradient = |tensor: Option<Tensor<1>>| tensor.map(Tensor::into_data);
+            let dx = x.grad(&gradients).map(Tensor::into_data);
+            (
+                y.into_data(),
+                dx,
+                gradient(scale.grad(&gradients)),
+                gradient(shift.grad(&gradients)),
+            )
+        };
+        let (found, expected) = (run(&composed), run(&fused));
+        let near = Tolerance::<f32>::rel_abs(1e-4, 1e-3);
+        found.0.assert_approx_eq(&expected.0, near);
+        for (found, expected) in [
+            (found.1, expected.1),
+            (found.2, expected.2),
+            (found.3, expected.3),
+        ] {
+            assert_eq!(found.is_some(), expected.is_some());
+            if let (Some(found), Some(expected)) = (found, expected) {
+                found.assert_approx_eq(&expected, near);
+            }
+        }
+    }
+
+    #[test]
+    fn batch_norm_agrees_with_the_kernels() {
+        for activation in [Activation::None, Activation::Relu] {
+            assert_agree(
+                [6, 3, 4, 5],
+                |x, scale, shift| batch_norm_train(x, scale, shift, 1e-5, activation).output,
+                |x, scale, shift| {
+                    kernels::batch_norm_train(x, scale, shift, 1e-5, activation).output
+                },
+            );
+            let (mean, r) = (random([3], 5).detach(), random([3], 6).detach());
+            assert_agree(
+                [6, 3],
+                |x, scale, shift| {
+                    batch_norm_apply(x, mean.clone(), r.clone(), scale, shift, activation)
+                },
+                |x, scale, shift| {
+                    kernels::batch_norm_apply(x, mean.clone(), r.clone(), scale, shift, activation)
+                },
+            );
+        }
+        let (x, one) = (random([6, 3, 9], 1), random([3], 2));
+        let composed =
+            batch_norm_train(x.clone(), one.clone(), one.clone(), 1e-5, Activation::None);
+        let fused = kernels::batch_norm_train(x, one.clone(), one, 1e-5, Activation::None);
+        let near = Tolerance::<f32>::default();
+        composed
+            .mean
+            .into_data()
+            .assert_approx_eq(&fused.mean.into_data(), near);
+        composed
+            .variance
+            .into_data()
+            .assert_approx_eq(&fused.variance.into_data(), near);
+    }
+
+    #[test]
+    fn masks_are_the_kernels_bit_for_bit() {
+        let mask = Dropout::new(Key::from_seed(3), 0.4, Scaling::Inverted);
+        let x = random([5, 7, 3], 1);
+        let fused = kernels::dropout(x.clone(), mask).into_data();
+        dropout(x, mask).into_data().assert_eq(&fused, true);
+    }
+
+    #[test]
+    fn pooling_agrees_with_the_kernels() {
+        assert_agree(
+            [2, 3, 4, 5],
+            |x, _, _| global_avg_pool(x),
+            |x, _, _| kernels::global_avg_pool(x),
+        );
+    }
+}
