@@ -1,11 +1,12 @@
 //! CIFAR-10's binary version: records of a label and 3072 bytes, red, green and blue plane by plane.
+//! `batches.meta.txt`, where there is one, names the classes.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::Error;
 use super::dataset::{Dataset, Images, Kind, Split};
+use super::{Error, classes};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
@@ -28,11 +29,13 @@ const CLASSES: [&str; 10] = [
 
 pub(super) fn folder(folder: &Path, name: String) -> Result<Dataset, Error> {
     let batches: Vec<String> = (1..=5).map(|i| format!("data_batch_{i}.bin")).collect();
-    let train = read(folder, &batches)?;
-    let test = read(folder, &["test_batch.bin".into()])?;
+    let classes = classes::read(&folder.join("batches.meta.txt"))?
+        .unwrap_or_else(|| CLASSES.map(String::from).to_vec());
+    let train = read(folder, &batches, classes.len())?;
+    let test = read(folder, &["test_batch.bin".into()], classes.len())?;
     Ok(Dataset {
         name,
-        classes: CLASSES.map(String::from).to_vec(),
+        classes,
         kind: Kind::Images {
             height: SIDE,
             width: SIDE,
@@ -44,7 +47,7 @@ pub(super) fn folder(folder: &Path, name: String) -> Result<Dataset, Error> {
     })
 }
 
-fn read(folder: &Path, files: &[String]) -> Result<Split, Error> {
+fn read(folder: &Path, files: &[String], classes: usize) -> Result<Split, Error> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for file in files {
         let path = folder.join(file);
@@ -69,8 +72,11 @@ fn read(folder: &Path, files: &[String]) -> Result<Split, Error> {
         }
         for (record, bytes) in bytes.chunks_exact(RECORD).enumerate() {
             let label = bytes[0];
-            if usize::from(label) >= CLASSES.len() {
-                let problem = format!("record {record}: expected a label of 0 to 9, found {label}");
+            if usize::from(label) >= classes {
+                let problem = format!(
+                    "record {record}: expected a label of 0 to {}, found {label}",
+                    classes - 1
+                );
                 return Err(Error::at(&path, problem));
             }
             labels.push(u32::from(label));
@@ -118,6 +124,10 @@ mod tests {
         };
         assert_eq!(images.pixels[..6], [1, 2, 3, 1, 2, 3]);
 
+        assert_eq!(data.classes, CLASSES);
+        let names = folder.path().join("batches.meta.txt");
+        fs::write(&names, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
+        assert_eq!(read().unwrap().classes[9], "j");
         fs::write(&test, record(10)).unwrap();
         assert!(
             read()

@@ -1,67 +1,19 @@
 //! IDX files, as MNIST's: a magic number, the sizes, then bytes; plain or gzipped.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::Error;
 use super::dataset::{Dataset, Images, Kind, Split};
+use super::{Error, classes};
 
 /// The most bytes that are read from one file, decompressed.
 const MOST_BYTES: u64 = 8 << 30;
 const LONGEST_SIDE: usize = 65_535;
 
-const FASHION_CLASSES: [&str; 10] = [
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-];
-
-macro_rules! built_in {
-    ($name:literal) => {
-        include_bytes!(concat!("../../../../data/fashion-mnist/", $name))
-    };
-}
-
-/// The data that are built into the program.
-pub(super) fn embedded() -> Result<Dataset, Error> {
-    let read = |name: &str, bytes: &[u8], ranks| parse(Path::new(name), gunzip(bytes), ranks);
-    let images = |name, bytes| read(name, bytes, 3);
-    let labels = |name, bytes| read(name, bytes, 1);
-    dataset(
-        "fashion-mnist-10k".into(),
-        FASHION_CLASSES.map(String::from).to_vec(),
-        [
-            images(
-                "built-in training images",
-                built_in!("train-images-idx3-ubyte.gz"),
-            )?,
-            labels(
-                "built-in training labels",
-                built_in!("train-labels-idx1-ubyte.gz"),
-            )?,
-            images(
-                "built-in test images",
-                built_in!("t10k-images-idx3-ubyte.gz"),
-            )?,
-            labels(
-                "built-in test labels",
-                built_in!("t10k-labels-idx1-ubyte.gz"),
-            )?,
-        ],
-    )
-}
-
-/// A folder of four files.
+/// A folder of four files; `classes.txt`, where there is one, names the classes.
 pub(super) fn folder(folder: &Path, name: String) -> Result<Dataset, Error> {
     if !folder.is_dir() {
         return Err(Error::at(
@@ -69,39 +21,42 @@ pub(super) fn folder(folder: &Path, name: String) -> Result<Dataset, Error> {
             "expected a folder of IDX files, found none",
         ));
     }
-    let files = [
-        open(folder, "train", "images", 3)?,
-        open(folder, "train", "labels", 1)?,
-        open(folder, "t10k", "images", 3)?,
-        open(folder, "t10k", "labels", 1)?,
-    ];
-    let named = folder.join("classes.txt");
-    let classes = if named.is_file() {
-        let text = fs::read_to_string(&named).map_err(|e| Error::at(&named, e.to_string()))?;
-        text.lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(String::from)
-            .collect()
-    } else if name == "fashion-mnist" {
-        FASHION_CLASSES.map(String::from).to_vec()
-    } else {
+    let files = files(folder)?;
+    let named = classes::read(&folder.join("classes.txt"))?;
+    let classes = named.unwrap_or_else(|| {
         let labels = files[1].values.iter().chain(&files[3].values);
         (0..=labels.max().copied().unwrap_or(0))
             .map(|class| class.to_string())
             .collect()
-    };
+    });
+    if classes.len() < 2 {
+        return Err(Error::at(
+            &files[1].path,
+            "expected at least two classes, found the label 0 alone. If there are others, name \
+             them in classes.txt, one a line",
+        ));
+    }
     dataset(name, classes, files)
 }
 
+/// Training images, training labels, test images, test labels.
+pub(super) fn files(folder: &Path) -> Result<[Idx; 4], Error> {
+    Ok([
+        open(folder, "train", "images", 3)?,
+        open(folder, "train", "labels", 1)?,
+        open(folder, "t10k", "images", 3)?,
+        open(folder, "t10k", "labels", 1)?,
+    ])
+}
+
 /// A parsed file.
-struct Idx {
+pub(super) struct Idx {
     path: PathBuf,
     sizes: Vec<usize>,
     values: Vec<u8>,
 }
 
-fn gunzip(bytes: &[u8]) -> Box<dyn Read + '_> {
+pub(super) fn gunzip(bytes: &[u8]) -> Box<dyn Read + '_> {
     Box::new(MultiGzDecoder::new(bytes))
 }
 
@@ -130,7 +85,11 @@ fn open(folder: &Path, part: &str, what: &str, ranks: usize) -> Result<Idx, Erro
     parse(&path, reader, ranks)
 }
 
-fn parse(path: &Path, mut reader: Box<dyn Read + '_>, ranks: usize) -> Result<Idx, Error> {
+pub(super) fn parse(
+    path: &Path,
+    mut reader: Box<dyn Read + '_>,
+    ranks: usize,
+) -> Result<Idx, Error> {
     let wrong = |problem: String| Error::at(path, problem);
     let mut header = vec![0; 4 + 4 * ranks];
     reader.read_exact(&mut header).map_err(|error| {
@@ -193,7 +152,12 @@ fn parse(path: &Path, mut reader: Box<dyn Read + '_>, ranks: usize) -> Result<Id
     })
 }
 
-fn dataset(name: String, classes: Vec<String>, files: [Idx; 4]) -> Result<Dataset, Error> {
+/// The four files, checked against each other.
+pub(super) fn dataset(
+    name: String,
+    classes: Vec<String>,
+    files: [Idx; 4],
+) -> Result<Dataset, Error> {
     let [train_images, train_labels, test_images, test_labels] = files;
     if train_images.sizes[1..] != test_images.sizes[1..] {
         return Err(Error::at(
@@ -262,6 +226,8 @@ fn split(images: Idx, labels: Idx, classes: usize) -> Result<Split, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
@@ -291,30 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_data_are_whole() {
-        let data = embedded().unwrap();
-        assert_eq!((data.train.len(), data.test.len()), (10_000, 10_000));
-        assert_eq!(data.kind.shape(), [1, 28, 28]);
-        let Split::Images(Images { pixels, labels, .. }) = &data.train else {
-            panic!()
-        };
-        // The first training image is an ankle boot; the mean is known from the full set's start.
-        assert_eq!(labels[0], 9);
-        let mean = pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / pixels.len() as f64;
-        assert!((mean / 255.0 - 0.2868).abs() < 1e-3, "{mean}");
-    }
-
-    #[test]
     fn reads_plain_and_gzipped_with_dash_and_dot() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "", vec![]);
         let plain = read(folder.path()).unwrap();
         assert_eq!(plain.classes, ["0", "1", "2"]);
         fs::remove_file(folder.path().join("t10k-images-idx3-ubyte")).unwrap();
-        let packed = File::create(folder.path().join("t10k-images.idx3-ubyte.gz")).unwrap();
-        let mut packed = GzEncoder::new(packed, Compression::default());
-        packed.write_all(&idx(&[1, 2, 3], &[9; 6])).unwrap();
-        packed.finish().unwrap();
+        let packed = gzipped(&idx(&[1, 2, 3], &[9; 6]));
+        fs::write(folder.path().join("t10k-images.idx3-ubyte.gz"), packed).unwrap();
         fs::write(folder.path().join("classes.txt"), "a\nb\nc\n").unwrap();
         let data = read(folder.path()).unwrap();
         assert_eq!(data.classes, ["a", "b", "c"]);
@@ -371,6 +321,71 @@ mod tests {
                 .to_string()
                 .contains("train-labels-idx1-ubyte")
         );
+    }
+
+    fn gzipped(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    #[test]
+    fn damaged_gzip_is_an_error() {
+        let whole = gzipped(&idx(&[2], &[0, 1]));
+        let read = |bytes: &[u8]| parse(Path::new("x"), gunzip(bytes), 1).map(|idx| idx.values);
+        assert_eq!(read(&whole).unwrap(), [0, 1]);
+        for end in 0..whole.len() {
+            assert!(read(&whole[..end]).is_err(), "{end} bytes");
+        }
+        let mut checksum = whole.clone();
+        checksum[whole.len() - 8] ^= 1;
+        let trailing = [&whole[..], b"more"].concat();
+        for bytes in [checksum, trailing] {
+            let error = read(&bytes).unwrap_err().to_string();
+            assert!(error.contains("damaged after 2 bytes"), "{error}");
+        }
+    }
+
+    /// Counts the bytes that are taken from an endless file.
+    struct Endless<'a>(&'a mut usize);
+
+    impl Read for Endless<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            buffer.fill(0);
+            *self.0 += buffer.len();
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_declared_and_one() {
+        let mut taken = 0;
+        let header = idx(&[1000], &[]);
+        let bomb = Box::new(header.chain(Endless(&mut taken)));
+        let error = parse(Path::new("x"), bomb, 1).err().unwrap().to_string();
+        assert!(
+            error.contains("expected 1000 bytes") && error.contains("found more"),
+            "{error}"
+        );
+        assert_eq!(taken, 1001);
+    }
+
+    #[test]
+    fn one_class_is_too_few_unless_others_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "t10k-labels-idx1-ubyte", idx(&[1], &[0]));
+        fs::write(
+            folder.path().join("train-labels-idx1-ubyte"),
+            idx(&[2], &[0, 0]),
+        )
+        .unwrap();
+        let error = read(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("found the label 0 alone") && error.contains("classes.txt"),
+            "{error}"
+        );
+        fs::write(folder.path().join("classes.txt"), "a\nb\n").unwrap();
+        assert_eq!(read(folder.path()).unwrap().classes, ["a", "b"]);
     }
 
     #[test]

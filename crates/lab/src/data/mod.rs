@@ -2,9 +2,11 @@
 
 mod check;
 mod cifar;
+mod classes;
 mod csv;
 mod dataset;
 mod error;
+mod fashion_mnist;
 mod idx;
 mod source;
 

@@ -63,9 +63,6 @@ pub const KNOWN: [Known; 5] = [
     },
 ];
 
-/// Where the Debian package puts the full set.
-pub(super) const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
-
 impl FromStr for Source {
     type Err = Error;
 
