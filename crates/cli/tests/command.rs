@@ -45,6 +45,16 @@ fn trains_evaluates_and_reports() {
         assert!(folder.join("run").join(file).is_file(), "{file}");
     }
 
+    let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
+    let of_epoch = |epoch| {
+        let line = format!("{{\"kind\":\"step\",\"epoch\":{epoch},");
+        metrics
+            .lines()
+            .filter(|text| text.starts_with(&line))
+            .count()
+    };
+    assert_eq!((of_epoch(0), of_epoch(1), of_epoch(6)), (0, 30, 30));
+
     let (code, plain, told) = run(folder, &["eval", "run", "--json"]);
     assert_eq!(code, 0, "{told}");
     let number = |text: &str, key: &str| -> f64 {
@@ -118,6 +128,18 @@ fn a_table_trains_a_dense_net() {
     assert!(
         code == 0 && text.contains("on 600 examples"),
         "{text} {told}"
+    );
+    let swapped = fs::read_to_string(folder.join("circle.csv"))
+        .unwrap()
+        .replace("x,y,", "y,x,");
+    fs::write(folder.join("swapped.csv"), swapped).unwrap();
+    let (code, _, told) = run(
+        folder,
+        &["eval", "run", "--data", "csv:swapped.csv?label=where"],
+    );
+    assert!(
+        code == 2 && told.contains("expected the same in the same order"),
+        "{told}"
     );
     let (code, _, told) = run(folder, &["eval", "run", "--tta", "flip"]);
     assert!(code == 2 && told.contains("is a table"), "{told}");

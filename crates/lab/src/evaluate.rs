@@ -179,6 +179,14 @@ pub fn evaluate_run(
             data.kind.shape()
         )));
     }
+    if data.kind.columns() != run.data.columns {
+        return Err(Error::Unfit(format!(
+            "the run's columns are {}, those of {} are {}; expected the same in the same order",
+            run.data.columns.join(", "),
+            data.name,
+            data.kind.columns().join(", ")
+        )));
+    }
     let class = |name: &String| {
         let index = run.data.classes.iter().position(|known| known == name);
         index.map(|index| index as u32).ok_or_else(|| {

@@ -46,6 +46,7 @@ pub(crate) fn run(
             test_examples: data.test.len(),
             held_out: data.held_out,
             shape: data.kind.shape(),
+            columns: data.kind.columns().to_vec(),
         },
         preparation: preparation.clone(),
         machine: Machine::here(options.threads, options.device_name),

@@ -361,7 +361,7 @@ impl<'a> Session<'a> {
         progress.sums.correct += correct as u64;
         progress.sums.examples += examples as u64;
         Ok(Line::Step {
-            epoch: step / self.loader.batches() as u64,
+            epoch: step / self.loader.batches() as u64 + 1,
             step: progress.step,
             loss: value,
             learning_rate,

@@ -73,6 +73,8 @@ pub struct DataSummary {
     pub held_out: bool,
     /// The shape of an example: channels, height, width; or columns.
     pub shape: Vec<usize>,
+    /// The names of a table's columns, in the net's order; none for images.
+    pub columns: Vec<String>,
 }
 
 /// y = (x − mean)/deviation: per channel of images (x on the scale 0..1), per column of tables.

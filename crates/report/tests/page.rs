@@ -36,6 +36,7 @@ fn run(classes: &[&str], status: Status) -> Run {
             test_examples: 100,
             held_out: false,
             shape: vec![1, 2, 2],
+            columns: vec![],
         },
         preparation: Preparation {
             mean: vec![0.5],

@@ -199,15 +199,31 @@ pub fn training_step(allocator: &str) {
         norm: Norm::Batch,
         dropout: 0.0,
     };
-    let kind = Kind::Images { height: 28, width: 28, channels: 1 };
-    let model = recipe.build(&kind, 10, &device()).expect("the net fits the images");
+    let kind = Kind::Images {
+        height: 28,
+        width: 28,
+        channels: 1,
+    };
+    let model = recipe
+        .build(&kind, 10, &device())
+        .expect("the net fits the images");
     let pass = Pass::train(0, 0);
     let mut ours = stepper(model, |model: &Model, x| model.forward(x, &pass));
     let mut burns = stepper(BurnNet::new(&device()), BurnNet::forward);
     let [ours, burns] = measure(15, || [ours(), burns()]);
     let shape = [128, 1, 28, 28];
-    report("train_step/convnet", &shape, &format!("evenkeel, {allocator}"), &ours);
-    report("train_step/convnet", &shape, &format!("burn, {allocator}"), &burns);
+    report(
+        "train_step/convnet",
+        &shape,
+        &format!("evenkeel, {allocator}"),
+        &ours,
+    );
+    report(
+        "train_step/convnet",
+        &shape,
+        &format!("burn, {allocator}"),
+        &burns,
+    );
 }
 
 const IMAGES: usize = 10_000;

@@ -44,6 +44,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The names of a table's columns; none for images.
+    pub fn columns(&self) -> &[String] {
+        match self {
+            Self::Images { .. } => &[],
+            Self::Table { columns } => columns,
+        }
+    }
+
     /// The shape of an example: channels, height, width; or columns.
     pub fn shape(&self) -> Vec<usize> {
         match self {
