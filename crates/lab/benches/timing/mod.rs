@@ -22,6 +22,15 @@ use evenkeel_lab::model::{Model, ModelRecipe, Norm};
 use evenkeel_nn::{BatchNormConfig, DropoutConfig, Pass, cross_entropy};
 use serde_json::json;
 
+/// Whether the command line asks for this operation: no word after the bench's name asks for all.
+fn wanted(op: &str) -> bool {
+    let mut words = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .peekable();
+    words.peek().is_none() || words.any(|word| op.contains(&word))
+}
+
 /// Warms up, repeats, and returns the times of each part in milliseconds, sorted.
 fn measure<const PARTS: usize>(
     repeats: usize,
@@ -62,6 +71,9 @@ fn layer<const D: usize>(
     peer: &str,
     forward: impl Fn(Tensor<D>) -> Tensor<D>,
 ) {
+    if !wanted(op) {
+        return;
+    }
     let x = Tensor::<D>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex());
     let ones = Tensor::<D>::ones(shape, &device());
     let [forwards, backwards] = measure(9, || {
@@ -193,6 +205,9 @@ fn stepper<M: Module>(
 /// The same net with our layers and with Burn's, a step of each in turn: the machine's moods meet
 /// both.
 pub fn training_step(allocator: &str) {
+    if !wanted("train_step") {
+        return;
+    }
     let recipe = ModelRecipe::Convnet {
         widths: WIDTHS.to_vec(),
         pool_after: POOL_AFTER.to_vec(),
@@ -253,6 +268,9 @@ impl ImageSource for Pictures {
 
 /// Flip, crop after padding by 2, cutout of 8, conversion: images a second on one core.
 pub fn loader() {
+    if !wanted("loader") {
+        return;
+    }
     let pipeline = Pipeline {
         operations: vec![
             Operation::HorizontalFlip(HorizontalFlip { probability: 0.5 }),
