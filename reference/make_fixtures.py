@@ -15,6 +15,11 @@ def numbers(tensor):
     return [float(f"{value:.14g}") for value in tensor.detach().flatten().tolist()]
 
 
+def nullable(tensor):
+    """NaN has no name in JSON: null stands for it."""
+    return [None if value != value else value for value in numbers(tensor)]
+
+
 def write(name, cases):
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (HERE / f"{name}.json").write_text(f'{{"torch":"{torch.__version__}","cases":[\n{lines}\n]}}\n')
@@ -84,6 +89,24 @@ for shape in [[2, 3, 4], [2, 3, 5, 7], [1, 1, 1, 1], [2, 2, 2, 3, 2]]:
     y.backward(dy)
     cases.append({"shape": shape, "x": numbers(x), "dy": numbers(dy), "output": numbers(y), "gradient": numbers(x.grad)})
 write("global_avg_pool", cases)
+
+cases = []
+for shape, kernel, stride, padding in [
+    ([2, 3, 4, 6], [2, 2], [2, 2], [0, 0]),
+    ([1, 2, 5, 7], [2, 2], [2, 2], [0, 0]),
+    ([2, 1, 6, 5], [3, 3], [2, 2], [1, 1]),
+    ([1, 2, 5, 9], [3, 4], [1, 3], [0, 2]),
+]:
+    # Few different values: ties; one NaN, which wins its windows.
+    x = torch.randint(-2, 3, shape).double()
+    x[0, 0, 1, 2] = float("nan")
+    x.requires_grad_()
+    y = F.max_pool2d(x, kernel, stride, padding)
+    dy = torch.linspace(-1, 2, y.numel()).reshape(y.shape)
+    y.backward(dy)
+    cases.append({"shape": shape, "kernel": kernel, "stride": stride, "padding": padding, "pooled": list(y.shape),
+                  "x": nullable(x), "dy": numbers(dy), "output": nullable(y), "gradient": numbers(x.grad)})
+write("max_pool", cases)
 
 cases = []
 for decay in [{"kind": "l2", "strength": 0.1}, {"kind": "decoupled", "strength": 0.1}]:

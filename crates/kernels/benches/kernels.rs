@@ -4,8 +4,9 @@
 
 use divan::{Bencher, black_box};
 use evenkeel_kernels::{
-    Activation, Affine, Channels, Dropout, Scaling, batch_norm_train, batch_norm_train_backward,
-    dropout, global_avg_pool, global_avg_pool_backward,
+    Activation, Affine, Channels, Dropout, Planes, Scaling, Window, batch_norm_train,
+    batch_norm_train_backward, dropout, global_avg_pool, global_avg_pool_backward, max_pool,
+    max_pool_backward,
 };
 use evenkeel_random::Key;
 
@@ -89,4 +90,34 @@ fn average_pool_forward(bencher: Bencher, of: [usize; 3]) {
 fn average_pool_backward(bencher: Bencher, of: [usize; 3]) {
     let dy = values(of[0] * of[1]);
     bencher.bench_local(|| global_avg_pool_backward(black_box(&dy), shape(of)));
+}
+
+const IMAGES: [[usize; 3]; 2] = [[128 * 64, 28, 28], [128 * 64, 14, 14]];
+
+fn planes([count, height, width]: [usize; 3]) -> Planes {
+    Planes {
+        count,
+        height,
+        width,
+    }
+}
+
+#[divan::bench(args = IMAGES)]
+fn max_pool_forward(bencher: Bencher, of: [usize; 3]) {
+    let x = values(of.iter().product());
+    bencher.bench_local(|| max_pool(black_box(&x), planes(of), Window::HALVING));
+}
+
+#[divan::bench(args = IMAGES)]
+fn max_pool_gradient(bencher: Bencher, of: [usize; 3]) {
+    let x = values(of.iter().product());
+    let pooled = max_pool(&x, planes(of), Window::HALVING);
+    bencher.bench_local(|| {
+        max_pool_backward(
+            black_box(&pooled.output),
+            &pooled.winners,
+            planes(of),
+            Window::HALVING,
+        )
+    });
 }

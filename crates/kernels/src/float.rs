@@ -27,6 +27,10 @@ pub trait Float:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// −∞.
+    const NEGATIVE_INFINITY: Self;
+    /// Whether this is not a number.
+    fn is_nan(self) -> bool;
     /// Rounded from f64.
     fn from_f64(value: f64) -> Self;
     /// Exactly.
@@ -36,6 +40,12 @@ pub trait Float:
 impl Float for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+    const NEGATIVE_INFINITY: Self = Self::NEG_INFINITY;
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
@@ -51,6 +61,12 @@ impl Float for f32 {
 impl Float for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+    const NEGATIVE_INFINITY: Self = Self::NEG_INFINITY;
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {

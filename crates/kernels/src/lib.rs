@@ -24,4 +24,6 @@ pub use norm::{
     Affine, Channels, Forward, Gradients, Moments, batch_norm_apply, batch_norm_apply_backward,
     batch_norm_train, batch_norm_train_backward, channel_moments,
 };
-pub use pool::{global_avg_pool, global_avg_pool_backward};
+pub use pool::{
+    MaxPool, Planes, Window, global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward,
+};

@@ -1,6 +1,6 @@
 //! The definitions: naive loops in `f64`, written to be read, which every fast path must match.
 
-use crate::{Activation, Channels, Dropout, keeps};
+use crate::{Activation, Channels, Dropout, Planes, Window, keeps};
 
 /// What [`batch_norm_train`] returns, all of it in `f64`.
 #[derive(Clone, Debug)]
@@ -161,4 +161,61 @@ pub fn global_avg_pool_backward(dy: &[f64], shape: Channels) -> Vec<f64> {
     dy.iter()
         .flat_map(|dy| std::iter::repeat_n(dy / shape.s as f64, shape.s))
         .collect()
+}
+
+/// Calls `visit(output index, place in the window, input index)` for every window's every position
+/// that lies in the image, in order.
+fn for_windows(planes: Planes, window: Window, mut visit: impl FnMut(usize, usize, usize)) {
+    let pooled = window.output(planes).expect("windows that fit");
+    for p in 0..planes.count {
+        for i in 0..pooled.height {
+            for j in 0..pooled.width {
+                for a in 0..window.size[0] {
+                    for b in 0..window.size[1] {
+                        let row = (i * window.stride[0] + a).checked_sub(window.padding[0]);
+                        let column = (j * window.stride[1] + b).checked_sub(window.padding[1]);
+                        let (Some(row), Some(column)) = (row, column) else {
+                            continue;
+                        };
+                        if row < planes.height && column < planes.width {
+                            visit(
+                                (p * pooled.height + i) * pooled.width + j,
+                                a * window.size[1] + b,
+                                (p * planes.height + row) * planes.width + column,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The largest value under each window, and its place there: the first of equal ones. NaN is the
+/// largest of all, and the last NaN wins.
+pub fn max_pool(x: &[f64], planes: Planes, window: Window) -> (Vec<f64>, Vec<u8>) {
+    let pooled = window.output(planes).expect("windows that fit");
+    let mut largest = vec![None; pooled.count * pooled.height * pooled.width];
+    for_windows(planes, window, |y, place, i| {
+        let wins = |(other, _): (f64, u8)| x[i] > other || x[i].is_nan();
+        if largest[y].is_none_or(wins) {
+            largest[y] = Some((x[i], place as u8));
+        }
+    });
+    let found = largest.into_iter();
+    found
+        .map(|found| found.expect("a value under each window"))
+        .unzip()
+}
+
+/// dx = the sum of the dy of all windows that this position won.
+pub fn max_pool_backward(x: &[f64], dy: &[f64], planes: Planes, window: Window) -> Vec<f64> {
+    let (_, winners) = max_pool(x, planes, window);
+    let mut dx = vec![0.0; x.len()];
+    for_windows(planes, window, |y, place, i| {
+        if usize::from(winners[y]) == place {
+            dx[i] += dy[y];
+        }
+    });
+    dx
 }

@@ -46,4 +46,4 @@ pub use module_path::Role;
 pub use noise::{Dropout, DropoutConfig};
 pub use norm::{BatchNorm, BatchNormConfig, RunningAverage};
 pub use pass::{Observation, Observer, Pass, StatisticsSource, StatisticsUpdate};
-pub use pool::GlobalAvgPool;
+pub use pool::{GlobalAvgPool, MaxPool2d, MaxPool2dConfig};

@@ -5,8 +5,8 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamWConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use evenkeel_nn::{
-    Activation, BatchNorm, BatchNormConfig, Decay, GlobalAvgPool, Pass, RunningAverage,
-    WeightDecay, cross_entropy,
+    Activation, BatchNorm, BatchNormConfig, Decay, GlobalAvgPool, MaxPool2dConfig, Pass,
+    RunningAverage, WeightDecay, cross_entropy,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -278,6 +278,55 @@ fn global_avg_pool() {
             3 => check::<3>(&case),
             4 => check::<4>(&case),
             _ => check::<5>(&case),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct MaxPoolCase {
+    shape: Vec<usize>,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    pooled: Vec<usize>,
+    x: Vec<Option<f64>>,
+    dy: Vec<f64>,
+    output: Vec<Option<f64>>,
+    gradient: Vec<f64>,
+}
+
+/// With ties, of which the first wins, and NaN, which wins over all.
+#[test]
+fn max_pool() {
+    let nan_for_null = |values: &[Option<f64>]| -> Vec<f64> {
+        values
+            .iter()
+            .map(|value| value.unwrap_or(f64::NAN))
+            .collect()
+    };
+    let device = Device::flex().autodiff();
+    let cases: Vec<MaxPoolCase> = cases(include_str!("../../../reference/fixtures/max_pool.json"));
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        for dtype in [DType::F64, DType::F32, DType::F16] {
+            let x = tensor::<4>(&nan_for_null(&case.x), &case.shape, &device, dtype).require_grad();
+            let pool = MaxPool2dConfig::new(case.kernel)
+                .with_stride(Some(case.stride))
+                .with_padding(case.padding)
+                .init();
+            let y = pool.forward(x.clone());
+            assert_eq!(y.dims().to_vec(), case.pooled);
+            let (found, expected) = (values(y.clone()), nan_for_null(&case.output));
+            let same = |(a, b): (&f64, &f64)| a == b || a.is_nan() && b.is_nan();
+            assert!(
+                found.iter().zip(&expected).all(same),
+                "{found:?}, expected {expected:?}"
+            );
+            let dy = tensor::<4>(&case.dy, &case.pooled, &device, dtype);
+            let gradients = y.mul(dy).sum().backward();
+            let tolerance = if dtype == DType::F16 { 4e-3 } else { 1e-6 };
+            let dx = values(x.grad(&gradients).unwrap());
+            assert_close("gradient", &dx, &case.gradient, tolerance);
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use evenkeel_nn::{BatchNorm, Dropout, DropoutConfig, GlobalAvgPool, Pass};
+use evenkeel_nn::{
+    BatchNorm, Dropout, DropoutConfig, GlobalAvgPool, MaxPool2d, MaxPool2dConfig, Pass,
+};
 
 use super::Norm;
 use crate::data::Kind;
@@ -70,8 +71,9 @@ impl ConvNet {
                 .with_bias(norm == Norm::None)
                 .init(device);
             before = after;
-            let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]);
-            let pool = pool_after.contains(&index).then(|| pool.init());
+            let pool = pool_after
+                .contains(&index)
+                .then(|| MaxPool2dConfig::new([2, 2]).init());
             ConvBlock {
                 conv,
                 norm: norm.with_relu(after, device),

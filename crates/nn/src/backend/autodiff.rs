@@ -4,11 +4,11 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::autodiff::{Autodiff, NodeId};
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
-use evenkeel_kernels::{Activation, Channels, Dropout};
+use evenkeel_kernels::{Activation, Channels, Dropout, Planes, Window};
 
-use super::Operations;
+use super::{Operations, planes};
 
 /// What a batch norm's backward needs besides its input and parameters.
 type Saved<B> = (FloatTensor<B>, FloatTensor<B>);
@@ -98,6 +98,33 @@ impl<B: Operations> Backward<B, 1> for PoolBackward {
         };
         unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
             B::float_reshape(B::global_avg_pool_backward(gradient, channels), shape)
+        });
+    }
+}
+
+#[derive(Debug, Clone)]
+struct MaxPoolState<B: Backend> {
+    shape: burn::tensor::Shape,
+    window: Window,
+    /// Places in the windows, a byte each: the input is not kept.
+    winners: IntTensor<B>,
+}
+
+#[derive(Debug)]
+struct MaxPoolBackward;
+
+impl<B: Operations> Backward<B, 1> for MaxPoolBackward {
+    type State = MaxPoolState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let MaxPoolState {
+            shape,
+            window,
+            winners,
+        } = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            let gradient = B::max_pool_backward(gradient, winners, planes(&shape), window);
+            B::float_reshape(gradient, shape)
         });
     }
 }
@@ -220,6 +247,40 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
             OpsKind::Tracked(prep) => prep.finish(shape, B::global_avg_pool(x.into_primitive())),
             OpsKind::UnTracked(prep) => prep.finish(B::global_avg_pool(x.into_primitive())),
         }
+    }
+
+    fn max_pool(x: FloatTensor<Self>, window: Window) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let shape = x.shape();
+        let node = x.node();
+        let (output, winners) = B::max_pool(x.into_primitive(), window);
+        let output = match MaxPoolBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let winners = winners.clone();
+                prep.finish(
+                    MaxPoolState {
+                        shape,
+                        window,
+                        winners,
+                    },
+                    output,
+                )
+            }
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        };
+        (output, winners)
+    }
+
+    fn max_pool_backward(
+        _: FloatTensor<Self>,
+        _: IntTensor<Self>,
+        _: Planes,
+        _: Window,
+    ) -> FloatTensor<Self> {
+        no_second_derivative("max_pool")
     }
 
     fn channel_norm_backward(

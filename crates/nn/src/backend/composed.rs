@@ -4,8 +4,10 @@
 //! within rounding, and the masks agree bit for bit.
 
 use burn::tensor::activation::relu;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, TensorData};
-use evenkeel_kernels::{Activation, Dropout};
+use evenkeel_kernels::{Activation, Dropout, Window};
 
 use super::Normalized;
 
@@ -74,6 +76,13 @@ pub(super) fn dropout<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<
 
 pub(super) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     channels(x).mean_dim(2).squeeze_dim(2)
+}
+
+pub(super) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
+    let options = MaxPoolOptions::new(window.size)
+        .with_stride(window.stride)
+        .with_padding(window.padding);
+    max_pool2d(x, options)
 }
 
 #[cfg(test)]
@@ -183,5 +192,22 @@ mod tests {
             |x, _, _| global_avg_pool(x),
             |x, _, _| kernels::global_avg_pool(x),
         );
+        let windows = [
+            ([2, 2], [2, 2], [0, 0]),
+            ([3, 3], [2, 1], [1, 0]),
+            ([2, 4], [1, 3], [1, 2]),
+        ];
+        for (size, stride, padding) in windows {
+            let window = Window {
+                size,
+                stride,
+                padding,
+            };
+            assert_agree(
+                [2, 3, 5, 7],
+                |x, _, _| max_pool(x, window),
+                |x, _, _| kernels::max_pool(x, window),
+            );
+        }
     }
 }

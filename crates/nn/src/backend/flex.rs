@@ -1,12 +1,12 @@
 //! The operations on the CPU: contiguous slices for the kernels.
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
-use evenkeel_kernels::{self as kernels, Activation, Affine, Channels, Dropout};
+use evenkeel_kernels::{self as kernels, Activation, Affine, Channels, Dropout, Planes, Window};
 
-use super::Operations;
+use super::{Operations, planes};
 
 /// The `[n, c, s]` view of a tensor `[N, C, ...]`.
 fn channels(shape: &Shape) -> Channels {
@@ -184,6 +184,39 @@ impl Operations for Flex {
         let [output] = with_slices!([gradient], |F| {
             let output = kernels::global_avg_pool_backward::<F>(slice(&gradient), shape);
             [tensor(output, Shape::new([shape.n, shape.c, shape.s]))]
+        });
+        output
+    }
+
+    fn max_pool(x: FloatTensor<Self>, window: Window) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let [n, c, ..] = x.shape().dims::<4>();
+        let planes = planes(&x.shape());
+        let winners;
+        let [output] = with_slices!([x], |F| {
+            let pooled = kernels::max_pool::<F>(slice(&x), planes, window);
+            winners = pooled.winners;
+            [vector(pooled.output)]
+        });
+        let Planes { height, width, .. } = window
+            .output(planes)
+            .expect("the kernel checked that the windows fit");
+        let shape = Shape::new([n, c, height, width]);
+        (output.reshape(shape.clone()), tensor(winners, shape))
+    }
+
+    fn max_pool_backward(
+        gradient: FloatTensor<Self>,
+        winners: IntTensor<Self>,
+        planes: Planes,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        let [output] = with_slices!([gradient], |F| {
+            let dx =
+                kernels::max_pool_backward::<F>(slice(&gradient), slice(&winners), planes, window);
+            [tensor(
+                dx,
+                Shape::new([planes.count, planes.height, planes.width]),
+            )]
         });
         output
     }

@@ -16,8 +16,8 @@ mod ops;
 pub use ops::Operations;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{Device, Tensor};
-use evenkeel_kernels::{Activation, Dropout};
+use burn::tensor::{Device, Shape, Tensor};
+use evenkeel_kernels::{Activation, Dropout, Planes, Window};
 
 /// A normalized batch and the statistics it was normalized with.
 pub(crate) struct Normalized<const D: usize> {
@@ -99,4 +99,23 @@ pub(crate) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
         return composed::global_avg_pool(x);
     }
     Tensor::from_dispatch(<Dispatch as Operations>::global_avg_pool(x.into_dispatch()))
+}
+
+/// The images of a tensor `[N, C, height, width]`.
+pub(crate) fn planes(shape: &Shape) -> Planes {
+    let [n, c, height, width] = shape.dims();
+    Planes {
+        count: n * c,
+        height,
+        width,
+    }
+}
+
+/// The largest value under each window of `[N, C, height, width]`.
+pub(crate) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
+    if !has_kernels(x.device()) {
+        return composed::max_pool(x, window);
+    }
+    let (output, _) = <Dispatch as Operations>::max_pool(x.into_dispatch(), window);
+    Tensor::from_dispatch(output)
 }

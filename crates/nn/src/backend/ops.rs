@@ -1,8 +1,8 @@
 //! The backend extension: fused forward and backward operations.
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
-use evenkeel_kernels::{Activation, Channels, Dropout};
+use evenkeel_kernels::{Activation, Channels, Dropout, Planes, Window};
 
 /// Fused operations, implemented for `Flex` by slices and for `Autodiff` over them.
 ///
@@ -64,4 +64,16 @@ pub trait Operations: Backend {
 
     /// The gradient `[N, C]` of a mean, spread over `shape`'s positions.
     fn global_avg_pool_backward(gradient: FloatTensor<Self>, shape: Channels) -> FloatTensor<Self>;
+
+    /// The largest value under each window of the images `[N, C, height, width]`, and its place in
+    /// the window.
+    fn max_pool(x: FloatTensor<Self>, window: Window) -> (FloatTensor<Self>, IntTensor<Self>);
+
+    /// The gradient of `max_pool` with respect to images of this shape, `[N·C, height, width]`.
+    fn max_pool_backward(
+        gradient: FloatTensor<Self>,
+        winners: IntTensor<Self>,
+        planes: Planes,
+        window: Window,
+    ) -> FloatTensor<Self>;
 }

@@ -1,0 +1,333 @@
+//! Max pooling over the windows of images.
+
+use std::ops::Range;
+
+use multiversion::multiversion;
+
+use crate::Float;
+use crate::output::{Grid, Writer, build};
+
+/// Elements of the larger side that a thread takes at a time.
+const CHUNK: usize = 1 << 15;
+/// A winner is stored in one byte.
+const MOST_PLACES: usize = 256;
+
+/// Contiguous images of one channel, `[count, height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planes {
+    /// Examples times channels.
+    pub count: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Planes {
+    /// Elements of one image.
+    fn area(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// # Panics
+    /// If a slice of `found` elements is not of this shape.
+    fn check(&self, argument: &str, found: usize) {
+        let Self {
+            count,
+            height,
+            width,
+        } = self;
+        let expected = count
+            .checked_mul(*height)
+            .and_then(|rows| rows.checked_mul(*width));
+        assert_eq!(
+            Some(found),
+            expected,
+            "{argument}: expected [{count}, {height}, {width}] values"
+        );
+    }
+
+    /// Images that a thread takes at a time.
+    fn together(&self) -> usize {
+        (CHUNK / self.area().max(1)).max(1)
+    }
+}
+
+/// The windows that slide over an image: rows first, columns second in each pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Positions under a window.
+    pub size: [usize; 2],
+    /// From one window to the next.
+    pub stride: [usize; 2],
+    /// Positions around the image that windows may reach over; no value there takes part.
+    pub padding: [usize; 2],
+}
+
+impl Window {
+    /// 2×2, side by side: halves height and width.
+    pub const HALVING: Self = Self {
+        size: [2, 2],
+        stride: [2, 2],
+        padding: [0, 0],
+    };
+
+    /// The shape of the pooled images: ⌊(size of the image + 2·padding − window)/stride⌋ + 1 each
+    /// way.
+    ///
+    /// # Errors
+    /// If a window has no positions or more than 256, a stride is zero, the padding is more than
+    /// half the window (a window could then lie outside the image), or the image is smaller than
+    /// one window.
+    pub fn output(&self, planes: Planes) -> Result<Planes, String> {
+        let Self {
+            size: [rows, columns],
+            stride,
+            padding,
+        } = self;
+        let Planes {
+            count,
+            height,
+            width,
+        } = planes;
+        let places = rows.checked_mul(*columns).unwrap_or(usize::MAX);
+        if !(1..=MOST_PLACES).contains(&places) {
+            return Err(format!(
+                "expected a window of 1 to {MOST_PLACES} positions, got {rows}×{columns}"
+            ));
+        }
+        if stride.contains(&0) {
+            return Err(format!("expected a stride of at least 1, got {stride:?}"));
+        }
+        if padding[0] > rows / 2 || padding[1] > columns / 2 {
+            return Err(format!(
+                "expected a padding of at most half the window of {rows}×{columns}, got {padding:?}"
+            ));
+        }
+        let along = |image: usize, axis: usize| {
+            let padded = image + 2 * padding[axis];
+            (image > 0 && padded >= self.size[axis])
+                .then(|| (padded - self.size[axis]) / stride[axis] + 1)
+        };
+        let (Some(height), Some(width)) = (along(height, 0), along(width, 1)) else {
+            return Err(format!(
+                "a window of {rows}×{columns} does not fit images of {height}×{width} with a \
+                 padding of {padding:?}"
+            ));
+        };
+        Ok(Planes {
+            count,
+            height,
+            width,
+        })
+    }
+
+    fn checked_output(&self, planes: Planes) -> Planes {
+        match self.output(planes) {
+            Ok(output) => output,
+            Err(problem) => panic!("max_pool: {problem}"),
+        }
+    }
+}
+
+/// What [`max_pool`] returns, both `[count, output height, output width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaxPool<T> {
+    /// The largest value under each window.
+    pub output: Vec<T>,
+    /// Where in its window that value lies, row by row: all that the backward needs, one byte.
+    pub winners: Vec<u8>,
+}
+
+/// The windows of an output row that have a value under one of their columns.
+struct Span {
+    /// Of the window.
+    column: usize,
+    windows: Range<usize>,
+    /// Where in the image's row the first of them has that value.
+    start: usize,
+}
+
+fn spans(window: &Window, width: usize, output_width: usize) -> Vec<Span> {
+    let (stride, padding) = (window.stride[1], window.padding[1]);
+    let span = |column: usize| {
+        let first = padding.saturating_sub(column).div_ceil(stride);
+        let end = (width + padding).saturating_sub(column).div_ceil(stride);
+        Span {
+            column,
+            windows: first..end.min(output_width),
+            start: (first * stride + column).saturating_sub(padding),
+        }
+    };
+    (0..window.size[1])
+        .map(span)
+        .filter(|span| !span.windows.is_empty())
+        .collect()
+}
+
+/// y\[p, i, j\] = the largest of x\[p, i·stride − padding + a, j·stride − padding + b\] over the
+/// window's (a, b) that lie in the image. NaN is larger than any number; of equal values the first
+/// wins, of several NaN the last (as in PyTorch).
+///
+/// # Panics
+/// If `x` is not of this shape, or the windows do not fit it: see [`Window::output`].
+pub fn max_pool<T: Float>(x: &[T], planes: Planes, window: Window) -> MaxPool<T> {
+    planes.check("x", x.len());
+    let pooled = window.checked_output(planes);
+    let spans = spans(&window, planes.width, pooled.width);
+    let chunk = planes.together() * pooled.area();
+    let total = planes.count * pooled.area();
+    let (output, winners) = build(Grid::chunks(total, chunk), |_, range, writer| {
+        let images = range.start / pooled.area()..range.end / pooled.area();
+        let x = &x[images.start * planes.area()..images.end * planes.area()];
+        let mut winners = vec![0; range.len()];
+        pool(x, planes, pooled, &window, &spans, &mut winners, writer);
+        winners
+    });
+    MaxPool {
+        output,
+        winners: winners.concat(),
+    }
+}
+
+/// Pools some images.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn pool<T: Float>(
+    x: &[T],
+    planes: Planes,
+    pooled: Planes,
+    window: &Window,
+    spans: &[Span],
+    winners: &mut [u8],
+    writer: &mut Writer<'_, T>,
+) {
+    // Of one row of windows; the places as wide as the values, to be compared in step.
+    let (mut largest, mut places) = (vec![T::ZERO; pooled.width], vec![0; pooled.width]);
+    let mut winners = winners.chunks_exact_mut(pooled.width);
+    for image in x.chunks_exact(planes.area()) {
+        for (i, winners) in (0..pooled.height).zip(&mut winners) {
+            if *window == Window::HALVING {
+                let rows = &image[2 * i * planes.width..][..2 * planes.width];
+                let (top, bottom) = rows.split_at(planes.width);
+                halve(top, bottom, &mut largest, &mut places);
+            } else {
+                pool_row(
+                    image,
+                    planes.width,
+                    window,
+                    i,
+                    spans,
+                    &mut largest,
+                    &mut places,
+                );
+            }
+            writer.append(pooled.width, |j| largest[j]);
+            for (winner, &place) in winners.iter_mut().zip(&places) {
+                *winner = place as u8;
+            }
+        }
+    }
+}
+
+/// Row `i` of the windows.
+#[inline(always)]
+fn pool_row<T: Float>(
+    image: &[T],
+    width: usize,
+    window: &Window,
+    i: usize,
+    spans: &[Span],
+    largest: &mut [T],
+    places: &mut [u32],
+) {
+    let [rows, columns] = window.size;
+    // The window's rows that lie in the image.
+    let top = i * window.stride[0];
+    let first = window.padding[0].saturating_sub(top);
+    let end = rows.min(image.len() / width + window.padding[0] - top);
+    // The first value wins until a larger comes, which none does if all are −∞.
+    for (j, place) in places.iter_mut().enumerate() {
+        let column = window.padding[1].saturating_sub(j * window.stride[1]);
+        *place = (first * columns + column) as u32;
+    }
+    largest.fill(T::NEGATIVE_INFINITY);
+    for row in first..end {
+        let x = &image[(top + row - window.padding[0]) * width..][..width];
+        for span in spans {
+            let place = (row * columns + span.column) as u32;
+            let values = x[span.start..].iter().step_by(window.stride[1]);
+            let largest = &mut largest[span.windows.clone()];
+            let places = &mut places[span.windows.clone()];
+            for ((largest, winner), &value) in largest.iter_mut().zip(places).zip(values) {
+                (*largest, *winner) = winner_of((*largest, *winner), (value, place));
+            }
+        }
+    }
+}
+
+/// Without a branch: vectors have none.
+#[inline(always)]
+fn winner_of<T: Float>(first: (T, u32), second: (T, u32)) -> (T, u32) {
+    let wins = (second.0 > first.0) | second.0.is_nan();
+    (
+        if wins { second.0 } else { first.0 },
+        if wins { second.1 } else { first.1 },
+    )
+}
+
+/// [`pool_row`] for [`Window::HALVING`]: one pass that reads two rows without a gap, which
+/// vectorizes as steps over columns do not (8 times faster).
+#[inline(always)]
+fn halve<T: Float>(top: &[T], bottom: &[T], largest: &mut [T], places: &mut [u32]) {
+    let pairs = top.as_chunks::<2>().0.iter().zip(bottom.as_chunks::<2>().0);
+    for ((largest, place), (top, bottom)) in largest.iter_mut().zip(places).zip(pairs) {
+        let upper = winner_of((top[0], 0), (top[1], 1));
+        let three = winner_of(upper, (bottom[0], 2));
+        (*largest, *place) = winner_of(three, (bottom[1], 3));
+    }
+}
+
+/// The gradient by x, given `dy` and the `winners` of [`max_pool`]: each dy\[p, i, j\] goes to the
+/// position that won its window.
+///
+/// # Panics
+/// If `dy` or `winners` is not of the output's shape, or a winner is not a place in its window.
+pub fn max_pool_backward<T: Float>(
+    dy: &[T],
+    winners: &[u8],
+    planes: Planes,
+    window: Window,
+) -> Vec<T> {
+    let pooled = window.checked_output(planes);
+    pooled.check("dy", dy.len());
+    pooled.check("winners", winners.len());
+    let [rows, columns] = window.size;
+    let places: Vec<usize> = (0..rows * columns)
+        .map(|place| place / columns * planes.width + place % columns)
+        .collect();
+    let padding = window.padding[0] * planes.width + window.padding[1];
+    let area = planes.area();
+    let chunk = planes.together() * area;
+    let (output, _) = build(
+        Grid::chunks(planes.count * area, chunk),
+        |_, range, writer| {
+            let mut dx = vec![T::ZERO; area];
+            let images = range.start / area..range.end / area;
+            let windows = images.start * pooled.area()..images.end * pooled.area();
+            let dy = dy[windows.clone()].chunks_exact(pooled.area());
+            for (dy, winners) in dy.zip(winners[windows].chunks_exact(pooled.area())) {
+                dx.fill(T::ZERO);
+                let rows = dy.chunks_exact(pooled.width);
+                for (i, (dy, winners)) in rows.zip(winners.chunks_exact(pooled.width)).enumerate() {
+                    let top = i * window.stride[0] * planes.width;
+                    for (j, (&dy, &winner)) in dy.iter().zip(winners).enumerate() {
+                        let place = top + j * window.stride[1] + places[usize::from(winner)];
+                        dx[place - padding] += dy;
+                    }
+                }
+                writer.append(area, |i| dx[i]);
+            }
+        },
+    );
+    output
+}
