@@ -76,11 +76,25 @@ impl<T: Copy> Writer<'_, T> {
 }
 
 /// Makes a buffer whose parts are each written whole by one call of `work(part, columns, writer)`,
-/// in parallel. Returns it with what `work` returned, in order.
+/// in parallel if there are enough elements to write. Returns it with what `work` returned, in
+/// order.
 ///
 /// # Panics
 /// If `work` leaves an element of its part unwritten.
 pub(crate) fn build<T, R, F>(grid: Grid, work: F) -> (Vec<T>, Vec<R>)
+where
+    T: Copy + Send,
+    R: Send,
+    F: Fn(usize, Range<usize>, &mut Writer<'_, T>) -> R + Sync,
+{
+    build_from(grid.rows.saturating_mul(grid.width), grid, work)
+}
+
+/// [`build`] where the work is to read this many `elements`, more than it writes.
+///
+/// # Panics
+/// As [`build`].
+pub(crate) fn build_from<T, R, F>(elements: usize, grid: Grid, work: F) -> (Vec<T>, Vec<R>)
 where
     T: Copy + Send,
     R: Send,
@@ -96,7 +110,7 @@ where
         .expect("a buffer within the address space");
     let mut buffer = Vec::<T>::with_capacity(total);
     let start = Start(buffer.as_mut_ptr());
-    let results = parallel::collect(width.div_ceil(part), total, |index| {
+    let results = parallel::collect(width.div_ceil(part), elements, |index| {
         let start = &start;
         let columns = index * part..((index + 1) * part).min(width);
         let mut writer = Writer {

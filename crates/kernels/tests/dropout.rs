@@ -22,6 +22,7 @@ fn matches_the_definition() {
             (7, 1),
             (1000, 0),
             (1001, 2),
+            (100_003, 5),
             (300, u64::MAX / 2),
         ] {
             let x: Vec<f32> = values(1, len);

@@ -4,11 +4,11 @@ use multiversion::multiversion;
 
 use crate::Float;
 use crate::norm::Channels;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Writer, build, build_from};
 use crate::simd::LaneSums;
 
-/// Means that a thread computes at a time.
-const TOGETHER: usize = 64;
+/// Values that a thread takes at a time.
+const CHUNK: usize = 1 << 15;
 /// Values summed in the element type before they go to f64.
 const STRETCH: usize = 4096;
 
@@ -19,7 +19,8 @@ const STRETCH: usize = 4096;
 pub fn global_avg_pool<T: Float>(x: &[T], shape: Channels) -> Vec<T> {
     shape.check("x", x.len());
     let Channels { n, c, s } = shape;
-    let (output, _) = build(Grid::chunks(n * c, TOGETHER), |_, slabs, writer| {
+    let means = Grid::chunks(n * c, (CHUNK / s.max(1)).max(1));
+    let (output, _) = build_from(x.len(), means, |_, slabs, writer| {
         write_means(&x[slabs.start * s..slabs.end * s], s, slabs.len(), writer);
     });
     output
@@ -50,7 +51,7 @@ pub fn global_avg_pool_backward<T: Float>(dy: &[T], shape: Channels) -> Vec<T> {
         return Vec::new();
     }
     let share = T::from_f64(1.0 / s as f64);
-    let together = (1_usize << 15).div_ceil(s);
+    let together = CHUNK.div_ceil(s);
     let (output, _) = build(
         Grid::chunks(shape.len(), together * s),
         |_, elements, writer| {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use crate::Float;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Writer, build, build_from};
 
 /// Elements of the larger side that a thread takes at a time.
 const CHUNK: usize = 1 << 15;
@@ -177,7 +177,8 @@ pub fn max_pool<T: Float>(x: &[T], planes: Planes, window: Window) -> MaxPool<T>
     let spans = spans(&window, planes.width, pooled.width);
     let chunk = planes.together() * pooled.area();
     let total = planes.count * pooled.area();
-    let (output, winners) = build(Grid::chunks(total, chunk), |_, range, writer| {
+    let grid = Grid::chunks(total, chunk);
+    let (output, winners) = build_from(x.len(), grid, |_, range, writer| {
         let images = range.start / pooled.area()..range.end / pooled.area();
         let x = &x[images.start * planes.area()..images.end * planes.area()];
         let mut winners = vec![0; range.len()];

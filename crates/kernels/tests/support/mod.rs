@@ -5,8 +5,9 @@ use evenkeel_kernels::{Channels, Float};
 use evenkeel_random::Key;
 
 /// Shapes of every class: no elements, single ones, odd primes, dense nets (wide and tall), few
-/// positions, slabs short and long, few channels, and sizes on both sides of every block.
-pub const SHAPES: [[usize; 3]; 24] = [
+/// positions, slabs short and long, few channels, and sizes on both sides of every block and of
+/// what threads are worth waking for.
+pub const SHAPES: [[usize; 3]; 29] = [
     [0, 3, 5],
     [3, 0, 5],
     [3, 5, 0],
@@ -31,6 +32,11 @@ pub const SHAPES: [[usize; 3]; 24] = [
     [2, 2, 9001],
     [600, 17, 19],
     [300, 16, 40],
+    [4100, 9, 1],
+    [300, 129, 1],
+    [700, 20, 3],
+    [259, 1100, 1],
+    [40, 901, 9],
 ];
 
 pub fn shapes() -> impl Iterator<Item = Channels> {
