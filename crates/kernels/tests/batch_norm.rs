@@ -82,6 +82,15 @@ impl<T: Float> Case<T> {
         reference::batch_norm_train(&x, self.shape, &scale, &shift, EPSILON, activation)
     }
 
+    fn reference_backward(&self) -> [Vec<f64>; 3] {
+        let [scale, shift] = self.affine_f64();
+        let (x, dy) = (to_f64(&self.x), to_f64(&self.dy));
+        let activation = self.activation;
+        reference::batch_norm_train_backward(
+            &x, &dy, self.shape, &scale, &shift, EPSILON, activation,
+        )
+    }
+
     fn train(&self) -> Forward<T> {
         batch_norm_train(&self.x, self.shape, self.affine(), EPSILON, self.activation)
     }
@@ -154,17 +163,7 @@ impl<T: Float> Case<T> {
             32.0 * unit::<T>() * r[c].powi(3).max(1.0)
         });
 
-        let [scale, shift] = self.affine_f64();
-        let (x, dy) = (to_f64(&self.x), to_f64(&self.dy));
-        let [dx, dscale, dshift] = reference::batch_norm_train_backward(
-            &x,
-            &dy,
-            self.shape,
-            &scale,
-            &shift,
-            EPSILON,
-            self.activation,
-        );
+        let [dx, dscale, dshift] = self.reference_backward();
         let gradients = self.backward(&found);
         // Gradients are large where the deviation is small: 1/deviation² twice over.
         let steep = |c: usize| self.gain(c, &r) * r[c].max(1.0);
@@ -363,9 +362,16 @@ fn a_large_mean_does_not_cancel() {
             .iter()
             .map(|v| 1e4 + v)
             .collect();
-        let dy = vec![0.0; x.len()];
+        let dy = values(2, x.len());
         let case = Case::of(shape, x, dy, None, Activation::None);
         let (found, expected) = (case.train(), case.reference(Activation::None));
+        // x − mean is 5e-4 off, by which each product g·(x − mean) is.
+        let [dx, dscale, dshift] = case.reference_backward();
+        let gradients = case.backward(&found);
+        let count = shape.count() as f64;
+        assert_close("dx", &gradients.input, &dx, |_| 5e-3);
+        assert_close("dscale", &gradients.scale, &dscale, |_| 2e-3 * count);
+        assert_close("dshift", &gradients.shift, &dshift, |_| 1e-5 * count);
         // The mean, as f32, is 2⁻¹¹ off at most; the deviation is near 1.
         assert_close("mean", &found.mean, &expected.mean, |_| 5e-4);
         assert_close("variance", &found.variance, &expected.variance, |_| 1e-5);
@@ -382,9 +388,16 @@ fn a_first_value_far_away_does_not_cancel() {
         x.iter_mut()
             .step_by(shape.count())
             .for_each(|first| *first = 1e4);
-        let dy = vec![0.0; x.len()];
+        let dy = values(2, x.len());
         let case = Case::of(shape, x, dy, None, Activation::None);
         let (found, expected) = (case.train(), case.reference(Activation::None));
+        // x − mean is 5e-4 off, by which each product g·(x − mean) is.
+        let [dx, dscale, dshift] = case.reference_backward();
+        let gradients = case.backward(&found);
+        let count = shape.count() as f64;
+        assert_close("dx", &gradients.input, &dx, |_| 5e-3);
+        assert_close("dscale", &gradients.scale, &dscale, |_| 2e-3 * count);
+        assert_close("dshift", &gradients.shift, &dshift, |_| 1e-5 * count);
         assert_close("variance", &found.variance, &expected.variance, |c| {
             2e-5 * expected.variance[c]
         });
@@ -404,11 +417,67 @@ fn a_constant_channel_gives_exactly_the_shift() {
             for (i, y) in found.output.iter().enumerate() {
                 assert_eq!(*y, shift[case.channel(i)], "{shape:?}");
             }
+            // All x̂ are 0: γ has no influence, and x only that of its own distance from the mean.
+            let [dx, _, dshift] = case.reference_backward();
+            let gradients = case.backward(&found);
+            assert!(gradients.scale.iter().all(|&d| d == 0.0), "{shape:?}");
+            let deviations = 1.0 / EPSILON.sqrt();
+            assert_close("dx", &gradients.input, &dx, |_| 1e-4 * deviations);
+            let count = shape.count() as f64;
+            assert_close("dshift", &gradients.shift, &dshift, |_| 1e-5 * count);
         }
     }
 }
 
 /// NaN and infinity spoil their channel, through ReLU too, and no other.
+/// Squares beyond what f32 holds.
+#[test]
+fn huge_values_have_finite_statistics() {
+    for dims in [
+        [70, 19, 1],
+        [4100, 9, 1],
+        [9, 19, 5],
+        [5, 19, 49],
+        [3, 2, 9001],
+    ] {
+        let mut case = Case::<f32>::new(shape(dims), false, Activation::None);
+        for x in &mut case.x {
+            *x *= 1e25;
+        }
+        let (found, expected) = (case.train(), case.reference(Activation::None));
+        assert_close("mean", &found.mean, &expected.mean, |c| {
+            1e-5 * expected.variance[c].sqrt()
+        });
+        assert_close("output", &found.output, &expected.output, |_| 1e-4);
+    }
+}
+
+/// As PyTorch's, which adds up in double precision: infinities of one sign have an infinite mean.
+#[test]
+fn an_infinite_value_gives_an_infinite_mean() {
+    for dims in [
+        [70, 19, 1],
+        [4100, 9, 1],
+        [9, 19, 5],
+        [5, 19, 49],
+        [3, 2, 9001],
+    ] {
+        for at in [0, 1, 30] {
+            let mut case = Case::<f32>::new(shape(dims), true, Activation::None);
+            let place = (at * dims[1] * dims[2]) % case.x.len();
+            case.x[place] = f32::NEG_INFINITY;
+            let found = case.train();
+            assert_eq!(found.mean[0], f32::NEG_INFINITY, "{dims:?} {at}");
+            assert!(found.variance[0].is_nan() && found.mean[1].is_finite());
+            let last = case.x.len() - dims[1] * dims[2];
+            if last != place {
+                case.x[last] = f32::INFINITY;
+                assert!(case.train().mean[0].is_nan(), "{dims:?} {at}");
+            }
+        }
+    }
+}
+
 #[test]
 fn values_that_are_not_finite_stay_in_their_channel() {
     for dims in [
@@ -517,10 +586,7 @@ proptest! {
             assert_close("variance", &found.variance, &expected.variance, |c| {
                 1e-10 * (1.0 + expected.variance[c])
             });
-            let [scale, shift] = case.affine_f64();
-            let [dx, ..] = reference::batch_norm_train_backward(
-                &case.x, &case.dy, shape, &scale, &shift, EPSILON, activation,
-            );
+            let [dx, ..] = case.reference_backward();
             let gradients = case.backward(&found);
             assert_close("dx", &gradients.input, &dx, |_| 1e-6);
         }

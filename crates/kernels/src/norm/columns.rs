@@ -145,9 +145,17 @@ fn moments_of_rows<T: Float>(x: &[T], width: usize, rows: Range<usize>) -> Colum
         }
         let count = (stretch.len() / width) as f64;
         let (sum, squares) = (&sum[..width], &squares[..width]);
-        all.merge(count, |j| {
+        let moments = |j: usize| {
             let (sum, squares) = (sum[j].to_f64(), squares[j].to_f64());
-            let moments = Moments::of_shifted_sums(count, shift[j], sum, squares);
+            Moments::of_shifted_sums(count, shift[j], sum, squares)
+        };
+        // Rare, so asked once for all columns: the loop without it vectorizes.
+        let overflowed = (0..width).fold(false, |any, j| any | moments(j).overflowed());
+        all.merge(count, |j| {
+            let mut moments = moments(j);
+            if overflowed && moments.overflowed() {
+                moments = Moments::of_wide(stretch[j..].iter().step_by(width).copied());
+            }
             (moments.mean, moments.m2)
         });
     }

@@ -36,14 +36,16 @@ impl MergeWeights {
         }
     }
 
-    /// Chan's formula.
+    /// Chan's formula; an infinite mean stays so.
     #[inline(always)]
     pub fn merge(self, (mean_a, m2_a): (f64, f64), (mean_b, m2_b): (f64, f64)) -> (f64, f64) {
         let distance = mean_b - mean_a;
-        (
-            mean_a + distance * self.towards,
-            m2_a + m2_b + distance * distance * self.between,
-        )
+        let mean = if distance.is_finite() {
+            mean_a + distance * self.towards
+        } else {
+            mean_a + mean_b
+        };
+        (mean, m2_a + m2_b + distance * distance * self.between)
     }
 }
 
@@ -76,6 +78,26 @@ impl Moments {
         }
     }
 
+    /// Whether these are not those of the values: a sum in f32 overflowed, or a value is not finite.
+    #[inline(always)]
+    pub(crate) fn overflowed(&self) -> bool {
+        !(self.mean.is_finite() && self.m2.is_finite())
+    }
+
+    /// In two passes in f64, for values where [`overflowed`](Self::overflowed). Of infinite values
+    /// the mean is infinite (or NaN, of both signs), and m2 NaN, as in PyTorch.
+    #[cold]
+    pub(crate) fn of_wide<T: Float>(values: impl Iterator<Item = T> + Clone) -> Self {
+        let (mut count, mut sum) = (0.0, 0.0);
+        for value in values.clone() {
+            count += 1.0;
+            sum += value.to_f64();
+        }
+        let mean = sum / count;
+        let m2 = values.map(|value| (value.to_f64() - mean).powi(2)).sum();
+        Self { count, mean, m2 }
+    }
+
     /// m2/n, what a batch is normalized with; 0 of no values.
     pub fn variance(&self) -> f64 {
         if self.count == 0.0 {
@@ -100,7 +122,11 @@ impl Moments {
         for stretch in values.chunks(STRETCH) {
             let mut sums = ShiftedSums::around(stretch);
             sums.add(stretch);
-            all = all.merge(&sums.moments(stretch.len()));
+            let mut moments = sums.moments(stretch.len());
+            if moments.overflowed() {
+                moments = Self::of_wide(stretch.iter().copied());
+            }
+            all = all.merge(&moments);
         }
         all
     }

@@ -84,8 +84,13 @@ pub(super) fn moments<T: Float>(x: &[T], shape: Channels, part: &Part) -> Vec<Mo
             }
         }
         let count = examples.len() * positions.len();
-        for (all, sums) in all.iter_mut().zip(&sums) {
-            *all = all.merge(&sums.moments(count));
+        for (i, (all, sums)) in all.iter_mut().zip(&sums).enumerate() {
+            let mut moments = sums.moments(count);
+            if moments.overflowed() {
+                let slabs = examples.clone().map(|example| slab(example, first + i));
+                moments = Moments::of_wide(slabs.flatten().copied());
+            }
+            *all = all.merge(&moments);
         }
     });
     all
