@@ -4,9 +4,9 @@
 
 use divan::{Bencher, black_box};
 use evenkeel_kernels::{
-    Activation, Affine, Channels, Dropout, Planes, Scaling, Window, batch_norm_train,
-    batch_norm_train_backward, dropout, global_avg_pool, global_avg_pool_backward, max_pool,
-    max_pool_backward,
+    Activation, Affine, Channels, Conv2d, Dropout, Planes, Scaling, Window, batch_norm_train,
+    batch_norm_train_backward, conv2d, conv2d_input_gradient, conv2d_weight_gradient, dropout,
+    global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward,
 };
 use evenkeel_random::Key;
 
@@ -120,4 +120,45 @@ fn max_pool_gradient(bencher: Bencher, of: [usize; 3]) {
             Window::HALVING,
         )
     });
+}
+
+/// Channels in and out, height and width: those of the reference net.
+const CONVS: [[usize; 3]; 4] = [[1, 32, 28], [32, 64, 28], [64, 64, 14], [64, 128, 7]];
+
+fn conv([channels_in, channels_out, side]: [usize; 3]) -> Conv2d {
+    Conv2d {
+        examples: 128,
+        channels: [channels_in, channels_out],
+        image: [side, side],
+        kernel: [3, 3],
+        stride: [1, 1],
+        padding: [1, 1],
+        dilation: [1, 1],
+        groups: 1,
+    }
+}
+
+#[divan::bench(args = CONVS)]
+fn conv_forward(bencher: Bencher, of: [usize; 3]) {
+    let (x, weight) = (
+        values(128 * of[0] * of[2] * of[2]),
+        values(of[1] * of[0] * 9),
+    );
+    bencher.bench_local(|| conv2d(black_box(&x), &weight, None, &conv(of)));
+}
+
+#[divan::bench(args = CONVS)]
+fn conv_input_gradient(bencher: Bencher, of: [usize; 3]) {
+    let (dy, weight) = (
+        values(128 * of[1] * of[2] * of[2]),
+        values(of[1] * of[0] * 9),
+    );
+    bencher.bench_local(|| conv2d_input_gradient(black_box(&dy), &weight, &conv(of)));
+}
+
+#[divan::bench(args = CONVS)]
+fn conv_weight_gradient(bencher: Bencher, of: [usize; 3]) {
+    let area = of[2] * of[2];
+    let (x, dy) = (values(128 * of[0] * area), values(128 * of[1] * area));
+    bencher.bench_local(|| conv2d_weight_gradient(black_box(&x), &dy, &conv(of)));
 }

@@ -8,7 +8,9 @@
 //! Slices of a wrong length are a programming error and panic with the name of the argument.
 
 mod activation;
+mod conv;
 mod float;
+mod matrix;
 pub mod noise;
 pub mod norm;
 mod output;
@@ -18,6 +20,9 @@ pub mod reference;
 mod simd;
 
 pub use activation::Activation;
+pub use conv::{
+    Conv2d, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient,
+};
 pub use float::Float;
 pub use noise::{Dropout, Scaling, dropout, keeps};
 pub use norm::{

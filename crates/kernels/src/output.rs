@@ -1,10 +1,11 @@
 //! Output buffers that are written once, in parallel, without being zeroed first.
 //!
-//! Zeroing costs a pass over memory that a kernel bound by memory cannot hide. This module holds
-//! the crate's only unsafe code, behind an interface that cannot leave an element unwritten.
+//! Zeroing costs a pass over memory that a kernel bound by memory cannot hide. The unsafe code is
+//! behind an interface that cannot leave an element unwritten.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::parallel;
@@ -136,6 +137,99 @@ where
     //   this line not be reached; the buffer, of length 0 and without destructors, is then freed.
     unsafe { buffer.set_len(total) };
     (buffer, results)
+}
+
+/// A part of a new buffer that is to be written whole.
+pub(crate) struct Unwritten<'a, T>(&'a mut [MaybeUninit<T>]);
+
+impl<'a, T: Copy> Unwritten<'a, T> {
+    /// Written before, to be written again.
+    pub fn over(values: &'a mut [T]) -> Self {
+        // SAFETY: same layout; and no method writes anything but values, so `values` stay values.
+        Self(unsafe { &mut *(values as *mut [T] as *mut [MaybeUninit<T>]) })
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn fill(self, value: T) -> &'a mut [T] {
+        for place in &mut *self.0 {
+            place.write(value);
+        }
+        // SAFETY: the loop has written every element.
+        unsafe { self.0.assume_init_mut() }
+    }
+
+    /// Writes all pieces one after another.
+    ///
+    /// # Panics
+    /// If together they are not as long as the part.
+    pub fn concat<'b>(self, pieces: impl Iterator<Item = &'b [T]>) -> &'a mut [T]
+    where
+        T: 'b,
+    {
+        let mut written = 0;
+        for piece in pieces {
+            self.0[written..][..piece.len()].write_copy_of_slice(piece);
+            written += piece.len();
+        }
+        assert_eq!(written, self.0.len(), "pieces for the whole part");
+        // SAFETY: the pieces, one after another, have written every element.
+        unsafe { self.0.assume_init_mut() }
+    }
+
+    /// Has `write` write every element through the pointer, which is valid for `len` elements.
+    ///
+    /// # Safety
+    /// `write` must have written all of them when it returns.
+    pub unsafe fn by_pointer(self, write: impl FnOnce(*mut T)) -> &'a mut [T] {
+        write(self.0.as_mut_ptr().cast());
+        // SAFETY: the caller's promise.
+        unsafe { self.0.assume_init_mut() }
+    }
+}
+
+/// How a buffer is cut, and what making it takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts {
+    /// Elements of the buffer.
+    pub total: usize,
+    /// Of a part; fewer in the last.
+    pub part: usize,
+    /// Elements that a part's work can use as it likes; what they hold at first is not told.
+    pub scratch: usize,
+    /// Operations in all, to tell whether threads are worth waking.
+    pub work: usize,
+}
+
+/// Makes a buffer whose parts are each written whole by one call of `work(index, part, scratch)`,
+/// which returns the part.
+///
+/// # Panics
+/// If `work` returns another slice than it was given.
+pub(crate) fn build_parts<T, F>(parts: Parts, work: F) -> Vec<T>
+where
+    T: Copy + Default + Send,
+    F: for<'a> Fn(usize, Unwritten<'a, T>, &mut [T]) -> &'a mut [T] + Sync,
+{
+    let Parts { total, part, .. } = parts;
+    let mut buffer = Vec::<T>::with_capacity(total);
+    let pieces = buffer.spare_capacity_mut()[..total].chunks_mut(part.max(1));
+    let scratch = || vec![T::default(); parts.scratch];
+    parallel::for_each(pieces, parts.work, scratch, |index, part, scratch| {
+        let whole = part.as_ptr_range();
+        let written = work(index, Unwritten(part), scratch).as_ptr_range();
+        assert!(
+            whole.start.cast() == written.start && whole.end.cast() == written.end,
+            "a kernel left part {index} of its output unwritten"
+        );
+    });
+    // SAFETY: `total` is within the capacity asked for; the parts cover 0..total, and each came back
+    // as an initialized slice, whole. (A panic in a part passes through here, and this line is not
+    // reached.)
+    unsafe { buffer.set_len(total) };
+    buffer
 }
 
 #[cfg(test)]

@@ -18,3 +18,23 @@ pub(crate) fn collect<R: Send>(
         (0..parts).into_par_iter().map(&work).collect()
     }
 }
+
+/// `work(i, part, scratch)` for all `parts`, as [`collect`]; what `scratch` makes is used again by
+/// the same thread.
+pub(crate) fn for_each<P: Send, S>(
+    parts: impl Iterator<Item = P>,
+    elements: usize,
+    scratch: impl Fn() -> S + Sync + Send,
+    work: impl Fn(usize, P, &mut S) + Sync + Send,
+) {
+    if elements <= WORTH_WAKING {
+        let mut scratch = scratch();
+        for (i, part) in parts.enumerate() {
+            work(i, part, &mut scratch);
+        }
+    } else {
+        let parts: Vec<P> = parts.collect();
+        let parts = parts.into_par_iter().enumerate();
+        parts.for_each_init(scratch, |scratch, (i, part)| work(i, part, scratch));
+    }
+}

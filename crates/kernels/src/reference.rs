@@ -1,6 +1,6 @@
 //! The definitions: naive loops in `f64`, written to be read, which every fast path must match.
 
-use crate::{Activation, Channels, Dropout, Planes, Window, keeps};
+use crate::{Activation, Channels, Conv2d, Dropout, Planes, Window, keeps};
 
 /// What [`batch_norm_train`] returns, all of it in `f64`.
 #[derive(Clone, Debug)]
@@ -218,4 +218,64 @@ pub fn max_pool_backward(x: &[f64], dy: &[f64], planes: Planes, window: Window) 
         }
     });
     dx
+}
+
+/// Calls `visit(y, weight, x)` with the indices of every product in a convolution's sums.
+fn for_products(conv: &Conv2d, mut visit: impl FnMut(usize, usize, usize)) {
+    let [height, width] = conv.output().expect("a kernel that fits");
+    let [channels_in, channels_out] = conv.channels;
+    let (group_in, group_out) = (channels_in / conv.groups, channels_out / conv.groups);
+    for n in 0..conv.examples {
+        for o in 0..channels_out {
+            for i in 0..height {
+                for j in 0..width {
+                    for c in 0..group_in {
+                        for a in 0..conv.kernel[0] {
+                            for b in 0..conv.kernel[1] {
+                                let row = i * conv.stride[0] + a * conv.dilation[0];
+                                let column = j * conv.stride[1] + b * conv.dilation[1];
+                                let row = row.wrapping_sub(conv.padding[0]);
+                                let column = column.wrapping_sub(conv.padding[1]);
+                                if row >= conv.image[0] || column >= conv.image[1] {
+                                    continue;
+                                }
+                                let channel = n * channels_in + o / group_out * group_in + c;
+                                visit(
+                                    ((n * channels_out + o) * height + i) * width + j,
+                                    ((o * group_in + c) * conv.kernel[0] + a) * conv.kernel[1] + b,
+                                    (channel * conv.image[0] + row) * conv.image[1] + column,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// y = bias + Σ weight·x over the kernel's places and the group's channels; x is zero outside.
+pub fn conv2d(x: &[f64], weight: &[f64], bias: &[f64], conv: &Conv2d) -> Vec<f64> {
+    let [height, width] = conv.output().expect("a kernel that fits");
+    let positions = height * width;
+    let mut y: Vec<f64> = (0..conv.examples * conv.channels[1] * positions)
+        .map(|i| bias[i / positions % conv.channels[1]])
+        .collect();
+    for_products(conv, |i, j, k| y[i] += weight[j] * x[k]);
+    y
+}
+
+/// The gradients by x, weight and bias of Σ y·dy.
+pub fn conv2d_backward(x: &[f64], weight: &[f64], dy: &[f64], conv: &Conv2d) -> [Vec<f64>; 3] {
+    let [height, width] = conv.output().expect("a kernel that fits");
+    let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
+    for_products(conv, |i, j, k| {
+        dx[k] += weight[j] * dy[i];
+        dweight[j] += x[k] * dy[i];
+    });
+    let mut dbias = vec![0.0; conv.channels[1]];
+    for (i, dy) in dy.iter().enumerate() {
+        dbias[i / (height * width) % conv.channels[1]] += dy;
+    }
+    [dx, dweight, dbias]
 }
