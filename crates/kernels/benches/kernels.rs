@@ -132,7 +132,7 @@ fn conv([channels_in, channels_out, side]: [usize; 3]) -> Conv2d {
         image: [side, side],
         kernel: [3, 3],
         stride: [1, 1],
-        padding: [1, 1],
+        padding: [(1, 1), (1, 1)],
         dilation: [1, 1],
         groups: 1,
     }

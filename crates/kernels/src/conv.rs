@@ -32,8 +32,8 @@ pub struct Conv2d {
     pub kernel: [usize; 2],
     /// From one output position to the next.
     pub stride: [usize; 2],
-    /// Zeros around the image.
-    pub padding: [usize; 2],
+    /// Zeros before and after the image, along each axis.
+    pub padding: [(usize, usize); 2],
     /// From one place of the kernel to the next.
     pub dilation: [usize; 2],
     /// Output channels see only the input channels of their group.
@@ -42,7 +42,7 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// Height and width of the output:
-    /// ⌊(image + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1 each way.
+    /// ⌊(image + padding before and after − dilation·(kernel − 1) − 1)/stride⌋ + 1 each way.
     ///
     /// # Errors
     /// If a size is zero, the groups do not divide the channels, or the kernel does not fit the
@@ -71,7 +71,8 @@ impl Conv2d {
         }
         let along = |axis: usize| {
             let reach = (kernel[axis] - 1).checked_mul(dilation[axis])?;
-            let room = image[axis].checked_add(padding[axis].checked_mul(2)?)?;
+            let (before, after) = padding[axis];
+            let room = image[axis].checked_add(before)?.checked_add(after)?;
             Some(room.checked_sub(reach.checked_add(1)?)? / stride[axis] + 1)
         };
         let (Some(height), Some(width)) = (along(0), along(1)) else {
@@ -153,7 +154,7 @@ struct Reach {
 impl Conv2d {
     /// Per place of the kernel along `axis`.
     fn reaches(&self, axis: usize, output: usize) -> Vec<Reach> {
-        let (stride, padding) = (self.stride[axis], self.padding[axis]);
+        let (stride, (padding, _)) = (self.stride[axis], self.padding[axis]);
         let reach = |place: usize| {
             let offset = place * self.dilation[axis];
             let first = padding.saturating_sub(offset).div_ceil(stride).min(output);

@@ -234,8 +234,8 @@ fn for_products(conv: &Conv2d, mut visit: impl FnMut(usize, usize, usize)) {
                             for b in 0..conv.kernel[1] {
                                 let row = i * conv.stride[0] + a * conv.dilation[0];
                                 let column = j * conv.stride[1] + b * conv.dilation[1];
-                                let row = row.wrapping_sub(conv.padding[0]);
-                                let column = column.wrapping_sub(conv.padding[1]);
+                                let row = row.wrapping_sub(conv.padding[0].0);
+                                let column = column.wrapping_sub(conv.padding[1].0);
                                 if row >= conv.image[0] || column >= conv.image[1] {
                                     continue;
                                 }

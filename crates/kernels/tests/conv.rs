@@ -9,6 +9,11 @@ use evenkeel_kernels::{
 use proptest::prelude::*;
 use support::{assert_close, bits, to_f64, unit, values, with_pools};
 
+/// The same on both sides.
+fn around(padding: [usize; 2]) -> [(usize, usize); 2] {
+    padding.map(|padding| (padding, padding))
+}
+
 fn conv(examples: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize; 2]) -> Conv2d {
     Conv2d {
         examples,
@@ -16,7 +21,7 @@ fn conv(examples: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize
         image,
         kernel,
         stride: [1, 1],
-        padding: [kernel[0] / 2, kernel[1] / 2],
+        padding: around([kernel[0] / 2, kernel[1] / 2]),
         dilation: [1, 1],
         groups: 1,
     }
@@ -47,25 +52,30 @@ fn cases() -> Vec<Conv2d> {
         },
         Conv2d {
             stride: [3, 1],
-            padding: [0, 2],
+            padding: around([0, 2]),
             ..three
         },
         Conv2d {
             stride: [1, 4],
-            padding: [0, 0],
+            padding: around([0, 0]),
             ..three
         },
         Conv2d {
             dilation: [2, 3],
-            padding: [2, 3],
+            padding: around([2, 3]),
             ..three
         },
         Conv2d {
-            padding: [12, 15],
+            padding: [(0, 1), (2, 0)],
+            stride: [2, 2],
             ..three
         },
         Conv2d {
-            padding: [7, 9],
+            padding: around([12, 15]),
+            ..three
+        },
+        Conv2d {
+            padding: around([7, 9]),
             stride: [5, 2],
             dilation: [3, 2],
             ..three
@@ -178,7 +188,7 @@ proptest! {
         image in prop::array::uniform2(1..9_usize),
         kernel in prop::array::uniform2(1..5_usize),
         stride in prop::array::uniform2(1..4_usize),
-        padding in prop::array::uniform2(0..5_usize),
+        padding in prop::array::uniform2((0..5_usize, 0..5_usize)),
         dilation in prop::array::uniform2(1..4_usize),
     ) {
         let channels = [groups * group_in, groups * group_out];
@@ -197,7 +207,7 @@ fn geometries_that_do_not_fit_are_refused() {
         (
             Conv2d {
                 image: [5, 0],
-                padding: [1, 1],
+                padding: around([1, 1]),
                 ..fine
             },
             "does not fit images of [5, 0]",
@@ -223,7 +233,7 @@ fn geometries_that_do_not_fit_are_refused() {
         (Conv2d { groups: 0, ..fine }, "got 0"),
         (
             Conv2d {
-                padding: [usize::MAX, 1],
+                padding: around([usize::MAX, 1]),
                 ..fine
             },
             "does not fit",

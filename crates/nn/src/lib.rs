@@ -27,6 +27,7 @@
 
 mod backend;
 mod buffer;
+mod conv;
 pub mod decay;
 mod init;
 mod loss;
@@ -38,6 +39,7 @@ mod pool;
 
 pub use backend::Operations;
 pub use buffer::Buffer;
+pub use conv::{Conv2d, Conv2dConfig};
 pub use decay::{Decay, WeightDecay};
 pub use evenkeel_kernels::{Activation, Scaling};
 pub use init::initialize;

@@ -1,12 +1,12 @@
 //! A plain convolutional net: the small relative of VGG.
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::{
-    BatchNorm, Dropout, DropoutConfig, GlobalAvgPool, MaxPool2d, MaxPool2dConfig, Pass,
+    BatchNorm, Conv2d, Conv2dConfig, Dropout, DropoutConfig, GlobalAvgPool, MaxPool2d,
+    MaxPool2dConfig, Pass,
 };
 
 use super::Norm;

@@ -6,7 +6,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
-use evenkeel_kernels::{Activation, Channels, Dropout, Planes, Window};
+use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, Window};
 
 use super::{Operations, planes};
 
@@ -99,6 +99,47 @@ impl<B: Operations> Backward<B, 1> for PoolBackward {
         unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
             B::float_reshape(B::global_avg_pool_backward(gradient, channels), shape)
         });
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ConvState {
+    x: NodeId,
+    weight: NodeId,
+    conv: Conv2d,
+}
+
+#[derive(Debug)]
+struct ConvBackward;
+
+impl<B: Operations> Backward<B, 3> for ConvBackward {
+    type State = ConvState;
+
+    fn backward(
+        self,
+        ops: Ops<ConvState, 3>,
+        gradients: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let ConvState { x, weight, conv } = ops.state;
+        // Both are retrieved whether they are needed or not: the checkpointer counts.
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
+        let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
+        // Only what somebody asks for is computed: the first layer's input has no gradient.
+        let [of_x, of_weight, of_bias] = ops.parents;
+        if let Some(node) = of_x {
+            let dx = B::convolution_input_gradient(gradient.clone(), weight, conv);
+            gradients.register::<B>(node.id, dx);
+        }
+        if let Some(node) = of_weight {
+            let dweight = B::convolution_weight_gradient(x, gradient.clone(), conv);
+            gradients.register::<B>(node.id, dweight);
+        }
+        if let Some(node) = of_bias {
+            let dbias = B::convolution_bias_gradient(gradient, conv);
+            gradients.register::<B>(node.id, dbias);
+        }
     }
 }
 
@@ -247,6 +288,50 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
             OpsKind::Tracked(prep) => prep.finish(shape, B::global_avg_pool(x.into_primitive())),
             OpsKind::UnTracked(prep) => prep.finish(B::global_avg_pool(x.into_primitive())),
         }
+    }
+
+    fn convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let forward = |x: FloatTensor<Self>, weight: FloatTensor<Self>| {
+            let (x, weight) = (x.into_primitive(), weight.into_primitive());
+            B::convolution(x, weight, bias.into_primitive(), conv)
+        };
+        match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = ConvState {
+                    x: prep.checkpoint(&x),
+                    weight: prep.checkpoint(&weight),
+                    conv,
+                };
+                prep.finish(state, forward(x, weight))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(x, weight)),
+        }
+    }
+
+    fn convolution_input_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Conv2d,
+    ) -> FloatTensor<Self> {
+        no_second_derivative("convolution")
+    }
+
+    fn convolution_weight_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Conv2d,
+    ) -> FloatTensor<Self> {
+        no_second_derivative("convolution")
+    }
+
+    fn convolution_bias_gradient(_: FloatTensor<Self>, _: Conv2d) -> FloatTensor<Self> {
+        no_second_derivative("convolution")
     }
 
     fn max_pool(x: FloatTensor<Self>, window: Window) -> (FloatTensor<Self>, IntTensor<Self>) {

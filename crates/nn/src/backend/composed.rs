@@ -4,10 +4,10 @@
 //! within rounding, and the masks agree bit for bit.
 
 use burn::tensor::activation::relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::module;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, TensorData};
-use evenkeel_kernels::{Activation, Dropout, Window};
+use evenkeel_kernels::{Activation, Conv2d, Dropout, Window};
 
 use super::Normalized;
 
@@ -78,11 +78,28 @@ pub(super) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     channels(x).mean_dim(2).squeeze_dim(2)
 }
 
+pub(super) fn convolution(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    conv: Conv2d,
+) -> Tensor<4> {
+    let Conv2d {
+        stride,
+        padding,
+        dilation,
+        groups,
+        ..
+    } = conv;
+    let options = ConvOptions::new_with_padding(stride, padding, dilation, groups);
+    module::conv2d(x, weight, bias, options)
+}
+
 pub(super) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
     let options = MaxPoolOptions::new(window.size)
         .with_stride(window.stride)
         .with_padding(window.padding);
-    max_pool2d(x, options)
+    module::max_pool2d(x, options)
 }
 
 #[cfg(test)]

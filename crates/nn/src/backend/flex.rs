@@ -4,7 +4,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
-use evenkeel_kernels::{self as kernels, Activation, Affine, Channels, Dropout, Planes, Window};
+use evenkeel_kernels::{
+    self as kernels, Activation, Affine, Channels, Conv2d, Dropout, Planes, Window,
+};
 
 use super::{Operations, planes};
 
@@ -184,6 +186,63 @@ impl Operations for Flex {
         let [output] = with_slices!([gradient], |F| {
             let output = kernels::global_avg_pool_backward::<F>(slice(&gradient), shape);
             [tensor(output, Shape::new([shape.n, shape.c, shape.s]))]
+        });
+        output
+    }
+
+    fn convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self> {
+        let [height, width] = conv
+            .output()
+            .unwrap_or_else(|problem| panic!("evenkeel: {problem}"));
+        let shape = Shape::new([conv.examples, conv.channels[1], height, width]);
+        let [output] = with_slices!([x, weight, bias], |F| {
+            let bias = slice::<F>(&bias);
+            let bias = (!bias.is_empty()).then_some(bias);
+            let y = kernels::conv2d::<F>(slice(&x), slice(&weight), bias, &conv);
+            [tensor(y, shape)]
+        });
+        output
+    }
+
+    fn convolution_input_gradient(
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self> {
+        let [output] = with_slices!([gradient, weight], |F| {
+            let (dy, weight) = (slice(&gradient), slice(&weight));
+            let dx = kernels::conv2d_input_gradient::<F>(dy, weight, &conv);
+            let [height, width] = conv.image;
+            let shape = Shape::new([conv.examples, conv.channels[0], height, width]);
+            [tensor(dx, shape)]
+        });
+        output
+    }
+
+    fn convolution_weight_gradient(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self> {
+        let [output] = with_slices!([x, gradient], |F| {
+            let dweight = kernels::conv2d_weight_gradient::<F>(slice(&x), slice(&gradient), &conv);
+            let [height, width] = conv.kernel;
+            let [channels_in, channels_out] = conv.channels;
+            let shape = Shape::new([channels_out, channels_in / conv.groups, height, width]);
+            [tensor(dweight, shape)]
+        });
+        output
+    }
+
+    fn convolution_bias_gradient(gradient: FloatTensor<Self>, conv: Conv2d) -> FloatTensor<Self> {
+        let [output] = with_slices!([gradient], |F| {
+            let dbias = kernels::conv2d_bias_gradient::<F>(slice(&gradient), &conv);
+            [vector(dbias)]
         });
         output
     }

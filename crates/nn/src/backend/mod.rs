@@ -17,7 +17,7 @@ pub use ops::Operations;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{Device, Shape, Tensor};
-use evenkeel_kernels::{Activation, Dropout, Planes, Window};
+use evenkeel_kernels::{Activation, Conv2d, Dropout, Planes, Window};
 
 /// A normalized batch and the statistics it was normalized with.
 pub(crate) struct Normalized<const D: usize> {
@@ -99,6 +99,30 @@ pub(crate) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
         return composed::global_avg_pool(x);
     }
     Tensor::from_dispatch(<Dispatch as Operations>::global_avg_pool(x.into_dispatch()))
+}
+
+/// Convolution of images `[N, C, height, width]`.
+pub(crate) fn convolution(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    conv: Conv2d,
+) -> Tensor<4> {
+    if let Err(problem) = conv.output() {
+        panic!("Conv2d: {problem}");
+    }
+    if !has_kernels(x.device()) {
+        return composed::convolution(x, weight, bias, conv);
+    }
+    // An extension's operation has no optional tensors.
+    let none = || Tensor::zeros([0], (&x.device(), x.dtype()));
+    let bias = bias.unwrap_or_else(none);
+    Tensor::from_dispatch(<Dispatch as Operations>::convolution(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        conv,
+    ))
 }
 
 /// The images of a tensor `[N, C, height, width]`.

@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
-use evenkeel_kernels::{Activation, Channels, Dropout, Planes, Window};
+use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, Window};
 
 /// Fused operations, implemented for `Flex` by slices and for `Autodiff` over them.
 ///
@@ -64,6 +64,31 @@ pub trait Operations: Backend {
 
     /// The gradient `[N, C]` of a mean, spread over `shape`'s positions.
     fn global_avg_pool_backward(gradient: FloatTensor<Self>, shape: Channels) -> FloatTensor<Self>;
+
+    /// Convolution of images `[N, C, height, width]`; an empty bias is none.
+    fn convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `convolution` with respect to `x`.
+    fn convolution_input_gradient(
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `convolution` with respect to the weight.
+    fn convolution_weight_gradient(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        conv: Conv2d,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `convolution` with respect to the bias.
+    fn convolution_bias_gradient(gradient: FloatTensor<Self>, conv: Conv2d) -> FloatTensor<Self>;
 
     /// The largest value under each window of the images `[N, C, height, width]`, and its place in
     /// the window.

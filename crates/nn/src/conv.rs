@@ -1,0 +1,166 @@
+//! 2-d convolution: Burn's layer, with kernels of our own on the CPU.
+
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
+use burn::nn::{self, PaddingConfig2d};
+use burn::tensor::{Device, Tensor};
+use evenkeel_kernels as kernels;
+
+use crate::backend;
+
+/// Configuration of a [`Conv2d`] layer: the fields, defaults and meaning of Burn's, so that a model
+/// changes one import.
+#[derive(Config, Debug)]
+pub struct Conv2dConfig {
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel_size: [usize; 2],
+    /// From one output position to the next.
+    #[config(default = "[1, 1]")]
+    pub stride: [usize; 2],
+    /// From one place of the kernel to the next.
+    #[config(default = "[1, 1]")]
+    pub dilation: [usize; 2],
+    /// Output channels see only the input channels of their group.
+    #[config(default = "1")]
+    pub groups: usize,
+    /// Zeros around the image.
+    #[config(default = "PaddingConfig2d::Valid")]
+    pub padding: PaddingConfig2d,
+    /// Whether a value per output channel is added. A norm that follows has its own: leave it out
+    /// there.
+    #[config(default = true)]
+    pub bias: bool,
+    /// How weights are drawn; [`initialize`](crate::initialize) draws them by path instead.
+    #[config(default = "Initializer::KaimingUniform{gain:1.0/3.0_f64.sqrt(),fan_out_only:false}")]
+    pub initializer: Initializer,
+}
+
+impl Conv2dConfig {
+    /// # Panics
+    /// If the groups do not divide the channels.
+    pub fn init(&self, device: &Device) -> Conv2d {
+        let nn::conv::Conv2d { weight, bias, .. } =
+            nn::conv::Conv2dConfig::new(self.channels, self.kernel_size)
+                .with_groups(self.groups)
+                .with_bias(self.bias)
+                .with_initializer(self.initializer.clone())
+                .init(device);
+        Conv2d {
+            weight,
+            bias,
+            stride: self.stride,
+            kernel_size: self.kernel_size,
+            dilation: self.dilation,
+            groups: self.groups,
+            padding: self.padding.clone(),
+        }
+    }
+}
+
+/// Slides a kernel over an image. For input x `[N, C, height, width]`, weight
+/// `[C_out, C/groups, a, b]` and bias `[C_out]`:
+///
+/// ```text
+/// y[n, o, i, j] = bias[o] + Σ over c, a, b of weight[o, c, a, b]
+///                 · x[n, c, i·stride + a·dilation − padding, j·stride + b·dilation − padding]
+/// ```
+///
+/// with x zero outside the image and c over the group's channels (strictly a cross-correlation, as
+/// in Burn and PyTorch). The same in training and at test. Weights are named and laid out as in
+/// Burn and PyTorch.
+///
+/// On the CPU its results are the same bits for any number of threads.
+///
+/// Source: LeCun et al., "Backpropagation Applied to Handwritten Zip Code Recognition" (1989).
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct Conv2d {
+    /// `[C_out, C/groups, height, width]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[C_out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// From one output position to the next.
+    pub stride: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel_size: [usize; 2],
+    /// From one place of the kernel to the next.
+    pub dilation: [usize; 2],
+    /// Groups of channels.
+    pub groups: usize,
+    /// Zeros around the image.
+    #[module(skip)]
+    pub padding: PaddingConfig2d,
+}
+
+impl Conv2d {
+    /// # Shapes
+    /// - input: `[N, C, height, width]`
+    /// - output: `[N, C_out, ⌊(height + 2·padding − dilation·(a − 1) − 1)/stride⌋ + 1, the same of
+    ///   width]`
+    ///
+    /// # Panics
+    /// If the input's channels are not the layer's, or the kernel does not fit the padded image.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let [examples, channels_in, height, width] = input.dims();
+        let [channels_out, group_in, ..] = self.weight.dims();
+        assert_eq!(
+            channels_in,
+            group_in * self.groups,
+            "Conv2d: expected an input [examples, {}, height, width], got {:?}",
+            group_in * self.groups,
+            input.dims()
+        );
+        let conv = kernels::Conv2d {
+            examples,
+            channels: [channels_in, channels_out],
+            image: [height, width],
+            kernel: self.kernel_size,
+            stride: self.stride,
+            padding: self.padding([height, width]),
+            dilation: self.dilation,
+            groups: self.groups,
+        };
+        let bias = self.bias.as_ref().map(Param::val);
+        backend::convolution(input, self.weight.val(), bias, conv)
+    }
+
+    /// Zeros before and after an image of this size along each axis.
+    fn padding(&self, image: [usize; 2]) -> [(usize, usize); 2] {
+        // As many as keep ⌈image/stride⌉ positions, an odd one after the image: Burn's convention,
+        // and ONNX's SAME_UPPER.
+        let same = |axis: usize| {
+            let positions = image[axis].div_ceil(self.stride[axis]);
+            let reach = positions.saturating_sub(1) * self.stride[axis] + self.kernel_size[axis];
+            let zeros = reach.saturating_sub(image[axis]);
+            (zeros / 2, zeros - zeros / 2)
+        };
+        match self.padding {
+            PaddingConfig2d::Valid => [(0, 0), (0, 0)],
+            PaddingConfig2d::Same => [same(0), same(1)],
+            PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
+        }
+    }
+}
+
+impl ModuleDisplay for Conv2d {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [channels_out, group_in, ..] = self.weight.dims();
+        content
+            .add("channels_in", &(group_in * self.groups))
+            .add("channels_out", &channels_out)
+            .add_debug_attribute("kernel_size", &self.kernel_size)
+            .add_debug_attribute("stride", &self.stride)
+            .add_debug_attribute("dilation", &self.dilation)
+            .add("groups", &self.groups)
+            .add_debug_attribute("padding", &self.padding)
+            .optional()
+    }
+}
