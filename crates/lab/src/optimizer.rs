@@ -151,3 +151,149 @@ impl ModuleVisitor for Scaler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+    use evenkeel_nn::{Decay, Pass};
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::model::Mlp;
+    use crate::recipes::BUILT_IN;
+
+    /// A net of one linear layer, and Burn's layout of its weights: `[in, out]`.
+    fn linear(weight: &[f64], bias: &[f64], device: &Device) -> Model {
+        let (outputs, inputs) = (bias.len(), weight.len() / bias.len());
+        let mut head = LinearConfig::new(inputs, outputs).init(device);
+        let data = TensorData::new(weight.to_vec(), [inputs, outputs]).convert::<f32>();
+        head.weight = Param::from_tensor(Tensor::from_data(data, device));
+        let data = TensorData::new(bias.to_vec(), [outputs]).convert::<f32>();
+        head.bias = Some(Param::from_tensor(Tensor::from_data(data, device)));
+        Model::Mlp(Mlp {
+            blocks: Vec::new(),
+            head,
+        })
+    }
+
+    fn parameters(model: &Model) -> Vec<f64> {
+        let Model::Mlp(Mlp { head, .. }) = model else {
+            panic!("a dense net")
+        };
+        let weight = head.weight.val().into_data();
+        let bias = head.bias.as_ref().unwrap().val().into_data();
+        weight.iter::<f64>().chain(bias.iter::<f64>()).collect()
+    }
+
+    fn recipe(settings: &[String]) -> Recipe {
+        Recipe::parse(BUILT_IN[0].text, BUILT_IN[0].name, settings).unwrap()
+    }
+
+    #[derive(Deserialize)]
+    struct File {
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        decay: Decay,
+        x: Vec<f64>,
+        start: Parameters,
+        end: Parameters,
+    }
+
+    #[derive(Deserialize)]
+    struct Parameters {
+        weight: Vec<f64>,
+        bias: Vec<f64>,
+    }
+
+    /// Four steps of SGD with Nesterov momentum and L2, and of AdamW, on mean(y²): as PyTorch's.
+    #[test]
+    fn steps_are_pytorchs() {
+        let device = Device::flex().autodiff();
+        let text = include_str!("../../../reference/fixtures/optimizer.json");
+        let file: File = serde_json::from_str(text).unwrap();
+        assert_eq!(file.cases.len(), 2);
+        for case in file.cases {
+            let (kind, optimizer) = match case.decay {
+                Decay::L2 { .. } => ("l2", "{ kind = \"sgd\", learning_rate = 0.2 }"),
+                _ => (
+                    "decoupled",
+                    "{ kind = \"adamw\", learning_rate = 0.2, beta2 = 0.99 }",
+                ),
+            };
+            let recipe = recipe(&[
+                format!("optimizer={optimizer}"),
+                format!("decay.penalty={{ kind = \"{kind}\", strength = 0.1 }}"),
+            ]);
+            assert_eq!(recipe.decay.penalty, case.decay);
+            let mut optimizer = Optimizer::new(&recipe);
+            let mut model = linear(&case.start.weight, &case.start.bias, &device);
+            let x = TensorData::new(case.x, [4, 3]).convert::<f32>();
+            for _ in 0..4 {
+                let y = model.forward(Tensor::from_data(x.clone(), &device), &Pass::test());
+                let loss = (y.clone() * y).mean();
+                let gradients = GradientsParams::from_grads(loss.backward(), &model);
+                model = optimizer
+                    .step(model, gradients, recipe.optimizer.learning_rate())
+                    .model;
+            }
+            let expected = [case.end.weight, case.end.bias].concat();
+            for (found, expected) in parameters(&model).iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
+            }
+        }
+    }
+
+    /// For the loss Σ c·θ the gradient is c. Its norm is √(3² + 4² + 12² + 84²) = 85 over weights
+    /// and bias together, by hand; tensor by tensor the two would be 13 and 84.
+    #[test]
+    fn clipping_is_by_the_norm_of_the_whole_gradient() {
+        let device = Device::flex().autodiff();
+        let gradient = [3.0, 4.0, -12.0, 84.0];
+        for (limit, factor) in [(17.0, 0.2), (85.0, 1.0), (1000.0, 1.0)] {
+            let recipe = recipe(&[
+                "optimizer={ kind = \"sgd\", learning_rate = 1.0, momentum = 0.0, nesterov = false }"
+                    .into(),
+                "decay.penalty={ kind = \"none\" }".into(),
+                format!("train.clip_norm={limit}"),
+            ]);
+            let model = linear(&[0.0, 0.0, 0.0], &[0.0], &device);
+            // y = w·x + b for one example x: dy/dw = x, dy/db = 1.
+            let x = TensorData::new(vec![3.0_f32 / 84.0, 4.0 / 84.0, -12.0 / 84.0], [1, 3]);
+            let y = model.forward(Tensor::from_data(x, &device), &Pass::test());
+            let loss = y.sum().mul_scalar(84.0);
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            let step = Optimizer::new(&recipe).step(model, gradients, 1.0);
+            let norm = step.gradient_norm.unwrap();
+            assert!((norm - 85.0).abs() < 1e-4, "{norm}");
+            // torch.nn.utils.clip_grad_norm_: min(1, limit/(norm + 1e-6)).
+            let pytorch = (limit / (norm + 1e-6)).min(1.0);
+            for (moved, gradient) in parameters(&step.model).iter().zip(gradient) {
+                assert!(
+                    (moved + factor * gradient).abs() < 1e-4,
+                    "{moved} of {gradient}"
+                );
+                assert!(
+                    (moved + pytorch * gradient).abs() < 1e-4,
+                    "{moved} of {gradient}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_not_clipped_into_one_that_is() {
+        let device = Device::flex().autodiff();
+        let recipe = recipe(&["train.clip_norm=1.0".into()]);
+        let model = linear(&[1.0], &[0.0], &device);
+        let x = Tensor::from_data([[f32::INFINITY]], &device);
+        let loss = model.forward(x, &Pass::test()).sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let step = Optimizer::new(&recipe).step(model, gradients, 0.1);
+        assert_eq!(step.gradient_norm, Some(f64::INFINITY));
+        assert!(!parameters(&step.model)[0].is_finite());
+    }
+}
