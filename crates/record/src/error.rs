@@ -19,13 +19,22 @@ impl Error {
         }
     }
 
-    pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
+    /// A file cannot be read.
+    pub(crate) fn read(path: &Path, error: &std::io::Error) -> Self {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => "Is this a run's folder?",
             std::io::ErrorKind::PermissionDenied => "Check the folder's permissions",
-            std::io::ErrorKind::StorageFull => "Free some space",
             _ => return Self::new(path, error.to_string()),
         };
         Self::new(path, format!("{error}. {remedy}"))
+    }
+
+    /// A file or folder cannot be written.
+    pub(crate) fn write(path: &Path, error: &std::io::Error) -> Self {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::StorageFull => "Free some space",
+            _ => "Choose a place that you can write to",
+        };
+        Self::new(path, format!("cannot be written: {error}. {remedy}"))
     }
 }

@@ -4,6 +4,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::number::number;
+
 /// The trained model on the test data, and the views it was trained with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -27,6 +29,7 @@ pub struct Mistake {
     /// The class predicted.
     pub predicted: usize,
     /// The probability given to it.
+    #[serde(deserialize_with = "number")]
     pub confidence: f64,
 }
 
@@ -150,5 +153,19 @@ mod tests {
         assert!(error.contains("expected 9 bytes, found 6"), "{error}");
         assert!(Picture::new(100_000, 100_000, 3, Vec::new()).is_err());
         assert!(Picture::new(1, 1, 2, vec![0; 2]).is_err());
+    }
+
+    #[test]
+    fn a_confidence_that_is_no_number_can_be_read_again() {
+        let mistake = Mistake {
+            picture: None,
+            index: 3,
+            truth: 1,
+            predicted: 0,
+            confidence: f64::NAN,
+        };
+        let text = serde_json::to_string(&mistake).unwrap();
+        let read: Mistake = serde_json::from_str(&text).unwrap();
+        assert!(read.confidence.is_nan() && read.index == 3);
     }
 }

@@ -34,7 +34,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         File::open(folder)?.sync_all()?;
         Ok(())
     };
-    write().map_err(|error| Error::io(path, &error))
+    write().map_err(|error| Error::write(path, &error))
 }
 
 /// Reads a file of at most 1 GiB.
@@ -46,7 +46,7 @@ pub fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {
             .read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes = read().map_err(|error| Error::io(path, &error))?;
+    let bytes = read().map_err(|error| Error::read(path, &error))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(Error::new(
             path,

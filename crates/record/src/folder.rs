@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Evaluation, Line, Run, read_limited, read_metrics, write_atomic};
+use crate::{Error, Evaluation, Line, Run, RunLock, read_limited, read_metrics, write_atomic};
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +58,21 @@ impl RunFolder {
         self.0.join("report.html")
     }
 
-    /// Makes the folder.
+    /// Makes the folder and takes it for this process.
     ///
     /// # Errors
-    /// If there is a run in it: nothing is overwritten.
-    pub fn create(&self) -> Result<(), Error> {
+    /// If there is a run in it, or a part of one: nothing is overwritten, and nothing of another
+    /// run is taken for this one's. If another process has it, or it cannot be made.
+    pub fn create(&self) -> Result<RunLock, Error> {
+        self.expect_no_run()?;
+        fs::create_dir_all(&self.0).map_err(|error| Error::write(&self.0, &error))?;
+        let lock = self.lock()?;
+        // Another process may have been quicker, and done.
+        self.expect_no_run()?;
+        Ok(lock)
+    }
+
+    fn expect_no_run(&self) -> Result<(), Error> {
         if self.run_json().exists() {
             return Err(Error::new(
                 &self.0,
@@ -70,7 +80,21 @@ impl RunFolder {
                  this one by --resume",
             ));
         }
-        fs::create_dir_all(&self.0).map_err(|error| Error::io(&self.0, &error))
+        let parts = [
+            self.metrics(),
+            self.evaluation(),
+            self.model(),
+            self.checkpoint(),
+            self.report(),
+        ];
+        match parts.iter().find(|part| part.exists()) {
+            Some(part) => Err(Error::new(
+                part,
+                "this is a part of another run, whose run.json is missing. Choose another folder \
+                 with --out, or remove it",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Writes `run.json`.
@@ -124,4 +148,45 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_slice(&read_limited(path)?)
         .map_err(|error| Error::new(path, format!("is damaged or of another program: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_another_run_are_not_taken_over() {
+        for part in [
+            "metrics.jsonl",
+            "evaluation.json",
+            "model.safetensors",
+            "report.html",
+            "checkpoint",
+        ] {
+            let place = tempfile::tempdir().unwrap();
+            let folder = RunFolder::new(place.path().join("run"));
+            drop(folder.create().unwrap());
+            // An empty folder, as a kill before the first file leaves it, is free.
+            drop(folder.create().unwrap());
+            fs::create_dir(folder.path().join(part)).unwrap();
+            let error = folder.create().unwrap_err().to_string();
+            assert!(
+                error.contains(part) && error.contains("another run"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_told_as_such() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = RunFolder::new(file.join("run")).create().unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("cannot be written") && !error.contains("run's folder"),
+            "{error}"
+        );
+    }
 }

@@ -10,20 +10,24 @@
 //! | `model.safetensors` | the trained model, with PyTorch's parameter names |
 //! | `checkpoint/` | what `--resume` goes on from, and the best model |
 //! | `report.html` | all of it to look at |
+//! | `.lock` | locked while a process trains the run |
 #![forbid(unsafe_code)]
 
 mod error;
 mod evaluation;
 mod files;
 mod folder;
+mod lock;
 mod machine;
 mod metrics;
+mod number;
 mod run;
 
 pub use error::Error;
 pub use evaluation::{Evaluation, Mistake, Picture, SheetRow};
 pub use files::{read_limited, write_atomic};
 pub use folder::RunFolder;
+pub use lock::RunLock;
 pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::number::number;
 use crate::{Error, read_limited, write_atomic};
 
 /// One line. Numbers that are not finite are written as `null` and read as NaN.
@@ -18,10 +19,12 @@ pub enum Line {
         epoch: u64,
         /// Completed steps, this one included.
         step: u64,
-        /// The mean loss of its batch.
+        /// The mean cross-entropy of its batch, without label smoothing: comparable with the test
+        /// loss. On augmented images, under noise.
         #[serde(deserialize_with = "number")]
         loss: f64,
         /// Its learning rate.
+        #[serde(deserialize_with = "number")]
         learning_rate: f64,
         /// The norm of the whole gradient before clipping, where there is clipping.
         gradient_norm: Option<f64>,
@@ -32,7 +35,8 @@ pub enum Line {
         epoch: u64,
         /// Completed steps.
         step: u64,
-        /// The mean loss of its steps: on augmented images, under noise.
+        /// The mean cross-entropy of its steps, without label smoothing: on augmented images, under
+        /// noise.
         #[serde(deserialize_with = "number")]
         train_loss: f64,
         /// The accuracy of its steps: on augmented images, under noise.
@@ -45,17 +49,16 @@ pub enum Line {
         #[serde(deserialize_with = "number")]
         test_accuracy: f64,
         /// The learning rate of its last step.
+        #[serde(deserialize_with = "number")]
         learning_rate: f64,
-        /// Seconds of its steps.
+        /// Seconds of its steps, each from the end of the step before: waiting for batches counts,
+        /// evaluation and writing checkpoints do not.
+        #[serde(deserialize_with = "number")]
         seconds: f64,
-        /// Training examples a second.
+        /// Training examples a second of these.
         #[serde(deserialize_with = "number")]
         images_per_s: f64,
     },
-}
-
-fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl Line {
@@ -86,7 +89,7 @@ impl MetricsLog {
             write_atomic(path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(|error| Error::io(path, &error))?;
+        let file = file.map_err(|error| Error::write(path, &error))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -96,7 +99,7 @@ impl MetricsLog {
     /// Writes one line, whole.
     pub fn append(&mut self, line: &Line) -> Result<(), Error> {
         let written = self.file.write_all(to_text(line).as_bytes());
-        written.map_err(|error| Error::io(&self.path, &error))
+        written.map_err(|error| Error::write(&self.path, &error))
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Machine;
+use crate::number::number;
 
 /// One training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +76,13 @@ pub struct DataSummary {
     pub shape: Vec<usize>,
     /// The names of a table's columns, in the net's order; none for images.
     pub columns: Vec<String>,
+    /// The CRC-32 of the training examples and their labels, in hexadecimal digits; none in runs of
+    /// older versions.
+    #[serde(default)]
+    pub train_checksum: Option<String>,
+    /// That of the examples evaluated on.
+    #[serde(default)]
+    pub test_checksum: Option<String>,
 }
 
 /// y = (x − mean)/deviation: per channel of images (x on the scale 0..1), per column of tables.
@@ -91,24 +99,34 @@ pub struct Preparation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// The mean cross-entropy on the training data.
+    #[serde(deserialize_with = "number")]
     pub train_loss: f64,
     /// The accuracy on the training data.
+    #[serde(deserialize_with = "number")]
     pub train_accuracy: f64,
     /// The mean cross-entropy on the test data.
+    #[serde(deserialize_with = "number")]
     pub test_loss: f64,
     /// The accuracy on the test data.
+    #[serde(deserialize_with = "number")]
     pub test_accuracy: f64,
     /// The epoch with the best test accuracy, which chose nothing: the last model is the result.
     pub best_epoch: u64,
     /// Its test accuracy.
+    #[serde(deserialize_with = "number")]
     pub best_test_accuracy: f64,
     /// Epochs trained.
     pub epochs: u64,
     /// Steps trained.
     pub steps: u64,
-    /// Seconds spent in training steps and evaluations, over all sittings.
+    /// Seconds by the clock from the reading of the data to the last measurement, over all sittings:
+    /// evaluations and writing checkpoints included. Of a sitting that was killed, the time up to
+    /// its last checkpoint.
+    #[serde(deserialize_with = "number")]
     pub seconds: f64,
-    /// Training examples a second, in training steps.
+    /// Training examples a second of training steps, each from the end of the step before: waiting
+    /// for batches counts, evaluations and writing checkpoints do not.
+    #[serde(deserialize_with = "number")]
     pub images_per_s: f64,
     /// The most memory the process had resident.
     pub peak_memory_bytes: Option<u64>,
@@ -124,6 +142,36 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_that_are_no_numbers_can_be_read_again() {
+        let results = Results {
+            train_loss: f64::NAN,
+            train_accuracy: f64::NAN,
+            test_loss: f64::INFINITY,
+            test_accuracy: f64::NAN,
+            best_epoch: 1,
+            best_test_accuracy: f64::NAN,
+            epochs: 1,
+            steps: 2,
+            seconds: f64::NAN,
+            images_per_s: f64::INFINITY,
+            peak_memory_bytes: None,
+        };
+        let text = serde_json::to_string(&results).unwrap();
+        let read: Results = serde_json::from_str(&text).unwrap();
+        assert!(read.train_loss.is_nan() && read.test_loss.is_nan() && read.images_per_s.is_nan());
+        assert!(read.best_test_accuracy.is_nan() && read.seconds.is_nan());
+        assert_eq!((read.steps, read.best_epoch), (2, 1));
+    }
+
+    #[test]
+    fn data_of_older_versions_have_no_checksums() {
+        let text = r#"{"source": "here", "classes": ["a"], "train_examples": 2,
+            "test_examples": 1, "held_out": false, "shape": [3], "columns": []}"#;
+        let data: DataSummary = serde_json::from_str(text).unwrap();
+        assert_eq!((data.train_checksum, data.test_checksum), (None, None));
+    }
 
     #[test]
     fn now_is_rfc_3339() {

@@ -1,0 +1,8 @@
+//! Numbers that may be none: JSON knows neither NaN nor infinity, serde writes them as `null`.
+
+use serde::{Deserialize, Deserializer};
+
+/// Reads `null` as NaN, so that whatever was written can be read.
+pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
