@@ -21,10 +21,14 @@ pub(crate) struct Progress {
     pub sums: Sums,
     /// The best evaluation so far, and the epoch it came after.
     pub best: Option<(u64, f64)>,
-    /// Seconds spent in steps, over all sittings.
+    /// Seconds by the clock up to this state, over all sittings.
     pub seconds: f64,
-    /// Seconds spent in evaluations, over all sittings.
-    pub evaluation_seconds: f64,
+    /// Seconds of steps, each from the end of the step before, over all sittings.
+    #[serde(default)]
+    pub step_seconds: f64,
+    /// The learning rate of the last step.
+    #[serde(default)]
+    pub learning_rate: f64,
 }
 
 /// Running sums of an epoch.
@@ -45,7 +49,8 @@ pub(crate) struct Training {
     pub progress: Progress,
 }
 
-/// A run's `checkpoint/`: a folder for each state, named by its step, complete or absent.
+/// A run's `checkpoint/`: a folder for each state, named by its step, complete or absent. The last
+/// two are kept: that the weights of the last are good is known only from the loss that they give.
 pub(crate) struct Checkpoints {
     folder: PathBuf,
 }
@@ -60,15 +65,33 @@ impl Checkpoints {
         Self { folder }
     }
 
-    /// Writes a state beside the last one, then removes the last one: at any moment at least one
-    /// complete state is there.
-    pub fn save(&self, training: &Training) -> Result<(), Error> {
+    /// Writes a state beside the last ones, then removes the older of those: at any moment at least
+    /// one complete state is there. Nothing is written, and nothing removed, if a value of the state
+    /// is not finite: says which.
+    pub fn save(&self, training: &Training) -> Result<Option<String>, Error> {
         let target = self
             .folder
             .join(format!("step-{:012}", training.progress.step));
         if target.exists() {
-            return Ok(());
+            return Ok(None);
         }
+        let mut files = vec![
+            (MODEL, weights::to_record(&training.model)),
+            (OPTIMIZER, training.optimizer.to_bytes()),
+        ];
+        if let Some(average) = &training.average {
+            files.push((AVERAGE, weights::to_record(&average.model)));
+        }
+        for (file, bytes) in &files {
+            let ruined = bytes.clone().and_then(|bytes| weights::not_finite(&bytes));
+            if let Some(name) = ruined.map_err(|problem| self.failed(file, problem))? {
+                return Ok(Some(weights::ruined(&format!("{file}: {name}"))));
+            }
+        }
+        files.push((
+            PROGRESS,
+            serde_json::to_vec(&training.progress).map_err(|error| error.to_string()),
+        ));
         let draft = self.folder.join("draft");
         self.io(
             &draft,
@@ -79,35 +102,46 @@ impl Checkpoints {
             },
         )?;
         self.io(&draft, fs::create_dir_all(&draft))?;
-        let write = |name: &str, bytes: Result<Vec<u8>, String>| {
-            let path = draft.join(name);
-            let bytes = bytes.map_err(|problem| Error::Weights {
-                path: path.clone(),
-                problem,
-            })?;
-            write_atomic(&path, &bytes).map_err(Error::from)
-        };
-        write(MODEL, weights::to_record(&training.model))?;
-        write(OPTIMIZER, training.optimizer.to_bytes())?;
-        if let Some(average) = &training.average {
-            write(AVERAGE, weights::to_record(&average.model))?;
+        for (file, bytes) in files {
+            let bytes = bytes.map_err(|problem| self.failed(file, problem))?;
+            write_atomic(&draft.join(file), &bytes)?;
         }
-        write(
-            PROGRESS,
-            serde_json::to_vec(&training.progress).map_err(|e| e.to_string()),
-        )?;
         self.io(&target, fs::rename(&draft, &target))?;
         // The rename itself must be on disk before the older states go.
         self.io(
             &self.folder,
             fs::File::open(&self.folder).and_then(|folder| folder.sync_all()),
         )?;
-        for (step, path) in self.complete()? {
-            if step < training.progress.step {
+        let mut states = self.complete()?;
+        states.sort();
+        for (_, path) in states.iter().rev().skip(2) {
+            self.io(path, fs::remove_dir_all(path))?;
+        }
+        Ok(None)
+    }
+
+    /// Removes the state after this many steps, if there is one: its weights gave a loss that is no
+    /// number.
+    pub fn remove(&self, step: u64) -> Result<(), Error> {
+        for (found, path) in self.complete()? {
+            if found == step {
                 self.io(&path, fs::remove_dir_all(&path))?;
             }
         }
         Ok(())
+    }
+
+    /// The folder of the latest state.
+    pub fn last(&self) -> Option<PathBuf> {
+        let states = self.complete().ok()?;
+        states.into_iter().max().map(|(_, path)| path)
+    }
+
+    fn failed(&self, file: &str, problem: String) -> Error {
+        Error::Weights {
+            path: self.folder.join(file),
+            problem,
+        }
     }
 
     /// The latest state, poured into a training freshly built from the same recipe; the fresh

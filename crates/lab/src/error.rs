@@ -1,6 +1,6 @@
 //! Why a run failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{RecipeError, data};
 
@@ -31,19 +31,48 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The loss is no longer a number.
+    /// A run's data are no longer those that it began with.
     #[error(
-        "step {step} of {steps}: the loss is {loss}. The last good checkpoint is kept. Try a lower \
-         optimizer.learning_rate (now {learning_rate}), or train.clip_norm = 1"
+        "{name}: these are not the data that the run began with: {difference}. Put those back to \
+         go on with it, or start a new run"
+    )]
+    OtherData {
+        /// The source by name.
+        name: String,
+        /// What was found and what was expected.
+        difference: String,
+    },
+    /// A run that is to be used is not finished.
+    #[error(
+        "{}: this run is not finished, so it has no model yet. Go on with it by `evenkeel train \
+         --resume {}`", folder.display(), folder.display()
+    )]
+    Unfinished {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// The loss, or a value of the model, is no longer a number.
+    #[error(
+        "step {step} of {steps}: {what}. {} Try a lower optimizer.learning_rate (now \
+         {learning_rate}), or train.clip_norm = 1", told(kept.as_deref())
     )]
     Diverged {
         /// The step, counted from 1.
         step: u64,
         /// The steps of the whole training.
         steps: u64,
-        /// The loss.
-        loss: f64,
+        /// What is not finite.
+        what: String,
         /// The learning rate of the step.
         learning_rate: f64,
+        /// The last checkpoint: of weights that are finite and that gave a finite loss.
+        kept: Option<PathBuf>,
     },
+}
+
+fn told(kept: Option<&Path>) -> String {
+    match kept {
+        Some(path) => format!("The last good checkpoint is kept: {}.", path.display()),
+        None => "There is no checkpoint of good weights yet.".into(),
+    }
 }

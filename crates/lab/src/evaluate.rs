@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use evenkeel_augment::{Loader, LoaderOptions};
 use evenkeel_nn::Pass;
-use evenkeel_record::{Preparation, RunFolder};
+use evenkeel_record::{Preparation, RunFolder, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -65,6 +65,15 @@ pub struct Evaluator {
 }
 
 const BATCH: usize = 256;
+
+/// A batch size near [`BATCH`] that leaves no single example as the last batch: a norm that
+/// recomputes its statistics would have one value to compute them from.
+fn batch_size(examples: usize) -> usize {
+    (BATCH..BATCH + examples)
+        .find(|size| examples % size != 1)
+        .unwrap_or(BATCH)
+}
+
 const MOST_MISTAKES: usize = 24;
 
 impl Evaluator {
@@ -83,7 +92,7 @@ impl Evaluator {
             Views::Flip => vec![Vec::new(), vec![examples::mirrored(kind)?]],
         };
         let options = LoaderOptions {
-            batch_size: BATCH,
+            batch_size: batch_size(split.len()),
             workers,
             prefetch: 2 * workers,
             shuffle: None,
@@ -160,6 +169,11 @@ pub fn evaluate_run(
     device: &Device,
 ) -> Result<Measured, Error> {
     let run = folder.read_run()?;
+    if run.status != Status::Finished {
+        return Err(Error::Unfinished {
+            folder: folder.path().to_owned(),
+        });
+    }
     let recipe = recipe_of(&run, folder)?;
     let data = match source {
         Some(source) => Dataset::open(source)?,
@@ -271,7 +285,75 @@ fn measure(probabilities: Vec<f64>, labels: Vec<u32>, classes: usize) -> Measure
 
 #[cfg(test)]
 mod tests {
+    use evenkeel_nn::initialize;
+
     use super::*;
+    use crate::data::Images;
+    use crate::model::{ModelRecipe, Norm};
+
+    #[test]
+    fn no_batch_is_of_one_example() {
+        for examples in 2..2000 {
+            let size = batch_size(examples);
+            assert!(
+                examples % size != 1 && size >= BATCH,
+                "{examples} by {size}"
+            );
+        }
+        assert_eq!((batch_size(0), batch_size(1)), (BATCH, BATCH));
+        assert_eq!((batch_size(256), batch_size(257)), (256, 257));
+    }
+
+    #[test]
+    fn flips_average_the_image_and_its_mirror_image() {
+        let (height, width, examples) = (4, 5, 7);
+        let kind = Kind::Images {
+            height,
+            width,
+            channels: 1,
+        };
+        let split = |mirrored: bool| {
+            let pixel = |i: usize| {
+                let (row, column) = (i / width, i % width);
+                let column = if mirrored { width - 1 - column } else { column };
+                ((row * width + column) * 73 % 251) as u8
+            };
+            Split::Images(Images {
+                bytes: height * width,
+                pixels: (0..examples * height * width).map(pixel).collect(),
+                labels: (0..examples as u32).map(|i| i % 3).collect(),
+            })
+        };
+        let preparation = Preparation {
+            mean: vec![0.4],
+            deviation: vec![0.3],
+        };
+        let device = Device::flex();
+        let recipe = ModelRecipe::Mlp {
+            hidden: vec![6],
+            norm: Norm::None,
+            dropout: 0.0,
+        };
+        let model = initialize(recipe.build(&kind, 3, &device).unwrap(), 1);
+        let measure = |mirrored, views| {
+            Evaluator::new(&split(mirrored), &kind, 3, &preparation, views, 0, &device)
+                .and_then(|evaluator| evaluator.measure(&model))
+                .unwrap()
+                .probabilities
+        };
+        let (plain, mirrored) = (measure(false, Views::None), measure(true, Views::None));
+        assert!(
+            plain
+                .iter()
+                .zip(&mirrored)
+                .any(|(a, b)| (a - b).abs() > 1e-3)
+        );
+        let flipped = measure(false, Views::Flip);
+        assert_eq!(flipped.len(), 3 * examples);
+        for ((found, a), b) in flipped.iter().zip(&plain).zip(&mirrored) {
+            assert!((found - (a + b) / 2.0).abs() < 1e-7, "{found}, {a}, {b}");
+        }
+    }
 
     #[test]
     fn measures_by_hand() {

@@ -3,16 +3,15 @@
 use evenkeel_augment::{Image, Normalize, Operation, Pipeline, Sample, Stream};
 use evenkeel_nn::{Role, WeightDecay};
 use evenkeel_record::{
-    DataSummary, Evaluation, Machine, Mistake, Picture, Preparation, Run, SheetRow, Status,
-    Versions,
+    Evaluation, Machine, Mistake, Picture, Preparation, Run, SheetRow, Status, Versions,
 };
 
-use crate::Error;
 use crate::data::{Dataset, Images, Kind, Split};
 use crate::evaluate::Measured;
 use crate::fit::FitOptions;
 use crate::model::Model;
 use crate::recipe::Recipe;
+use crate::{Error, provenance};
 
 /// The Burn version that the workspace pins.
 const BURN: &str = "0.22.1";
@@ -39,15 +38,7 @@ pub(crate) fn run(
             burn: BURN.into(),
         },
         recipe: recipe.to_toml(),
-        data: DataSummary {
-            source: data.name.clone(),
-            classes: data.classes.clone(),
-            train_examples: data.train.len(),
-            test_examples: data.test.len(),
-            held_out: data.held_out,
-            shape: data.kind.shape(),
-            columns: data.kind.columns().to_vec(),
-        },
+        data: provenance::summary(data),
         preparation: preparation.clone(),
         machine: Machine::here(options.threads, options.device_name),
         seed: recipe.seed,

@@ -7,8 +7,9 @@ use evenkeel_nn::Role;
 use evenkeel_nn::decay::Decay;
 use serde::{Deserialize, Serialize};
 
-use crate::Schedule;
+use crate::data::Source;
 use crate::model::ModelRecipe;
+use crate::{Schedule, settings};
 
 /// A whole training, as written in a recipe file. The net, the optimizer and the schedule must be
 /// said; everything else has a default that does nothing.
@@ -163,7 +164,7 @@ pub struct RecipeError {
 }
 
 impl RecipeError {
-    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             problem: problem.into(),
@@ -174,26 +175,20 @@ impl RecipeError {
 impl Recipe {
     /// Reads a recipe: `text` comes from `place` (a file's name, for errors), then `settings` of
     /// the form `section.key=value` are applied, then everything is validated.
+    ///
+    /// # Errors
+    /// Says the line and the column where the text is wrong, the setting where that is, and the
+    /// nearest known key where one is unknown.
     pub fn parse(text: &str, place: &str, settings: &[String]) -> Result<Self, RecipeError> {
         let mut table = text
             .parse::<toml::Table>()
             .map_err(|error| RecipeError::new(place, error.to_string().trim_end()))?;
         for setting in settings {
-            apply_setting(&mut table, setting)?;
+            settings::apply(&mut table, setting)?;
         }
-        // Straight from the text where nothing was set, for errors with line and column.
-        let parsed = if settings.is_empty() {
-            toml::from_str(text)
-        } else {
-            table.try_into()
-        };
-        let recipe: Self = parsed.map_err(|error: toml::de::Error| {
-            let mut problem = error.to_string().trim_end().to_owned();
-            if let Some(suggestion) = suggest(error.message()) {
-                problem.push_str(&format!("\ndid you mean `{suggestion}`?"));
-            }
-            RecipeError::new(place, problem)
-        })?;
+        let recipe: Self = table
+            .try_into()
+            .map_err(|error| settings::explain(&error, text, place, settings))?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -203,7 +198,7 @@ impl Recipe {
         toml::to_string_pretty(self).expect("a recipe has only string keys and finite depth")
     }
 
-    /// Checks every number against its range.
+    /// Checks the source's name, and every number against its range.
     pub fn validate(&self) -> Result<(), RecipeError> {
         let check = |place: &str, good: bool, found: String, expected: &str| {
             if good {
@@ -228,6 +223,10 @@ impl Recipe {
                 "a finite number of at least 0",
             )
         };
+        self.data
+            .source
+            .parse::<Source>()
+            .map_err(|error| RecipeError::new("recipe", error.to_string()))?;
         share("data.validation", self.data.validation)?;
         share("train.label_smoothing", self.train.label_smoothing)?;
         share("train.weight_average", self.train.weight_average)?;
@@ -305,44 +304,4 @@ impl Recipe {
             .validate()
             .map_err(|problem| RecipeError::new("model", problem))
     }
-}
-
-/// Sets `section.key=value` in a table; the value is TOML, or a string where it is not.
-fn apply_setting(table: &mut toml::Table, setting: &str) -> Result<(), RecipeError> {
-    let place = format!("--set {setting}");
-    let (path, value) = setting.split_once('=').ok_or_else(|| {
-        RecipeError::new(&place, "expected section.key=value, such as train.epochs=5")
-    })?;
-    let value = value.trim();
-    let value = format!("value = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut keys: Vec<&str> = path.trim().split('.').collect();
-    let last = keys.pop().unwrap_or_default();
-    let mut section = table;
-    for key in keys {
-        section = section
-            .entry(key)
-            .or_insert_with(|| toml::Table::new().into())
-            .as_table_mut()
-            .ok_or_else(|| RecipeError::new(&place, format!("`{key}` is a value, no section")))?;
-    }
-    section.insert(last.to_owned(), value);
-    Ok(())
-}
-
-/// The nearest expected name in serde's "unknown field `x`, expected one of `a`, `b`".
-fn suggest(message: &str) -> Option<String> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if !message.contains("unknown") {
-        return None;
-    }
-    let found = quoted.next()?;
-    quoted
-        .map(|name| (strsim::jaro_winkler(found, name), name))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name.to_owned())
 }

@@ -12,9 +12,10 @@ use crate::weights;
 /// w̄ ← d·w̄ + (1 − d)·w after each step, on a plain device.
 ///
 /// Early on the average would remember the random start, so d rises to `keep`: at step t it is
-/// min(keep, (1 + t)/(10 + t)). Running statistics of norms are *not* averaged: those of one
-/// model do not describe another's activations. They are recomputed for the averaged weights by
-/// [`Pass::recalibrate`](evenkeel_nn::Pass::recalibrate) before they are used.
+/// min(keep, (1 + t)/(10 + t)). Running statistics of norms are values of the model like others and
+/// are averaged with them, but never used so: averaged statistics do not describe the averaged
+/// weights' activations. [`Pass::recalibrate`](evenkeel_nn::Pass::recalibrate) overwrites them,
+/// in a copy, each time before the average is evaluated or saved.
 #[derive(Clone)]
 pub(crate) struct WeightAverage {
     keep: f64,
@@ -73,5 +74,54 @@ impl ModuleMapper for Mixer {
         };
         let current = Tensor::<D>::from_bridge(current);
         param.map(|average| average.mul_scalar(self.keep) + current.mul_scalar(1.0 - self.keep))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::Mlp;
+
+    /// A net whose only weight is this.
+    fn net(weight: f32, like: Option<&Model>) -> Model {
+        let device = Device::flex().autodiff();
+        let model = like.cloned().unwrap_or_else(|| {
+            let linear = LinearConfig::new(1, 1).with_bias(false);
+            Model::Mlp(Mlp {
+                blocks: Vec::new(),
+                head: linear.init(&device),
+            })
+        });
+        let Model::Mlp(mut net) = model else {
+            panic!("a dense net")
+        };
+        net.head.weight = net
+            .head
+            .weight
+            .map(|_| Tensor::from_data([[weight]], &device));
+        Model::Mlp(net)
+    }
+
+    #[test]
+    fn averages_by_hand() {
+        let start = net(1.0, None);
+        let mut average = WeightAverage::new(&start, 0.25);
+        // d is min(0.25, (1 + t)/(10 + t)): 1/10, 2/11, 3/12, then 0.25.
+        let mut expected = 1.0;
+        for (step, (weight, keep)) in [(3.0, 0.1), (-2.0, 2.0 / 11.0), (5.0, 0.25), (8.0, 0.25)]
+            .into_iter()
+            .enumerate()
+        {
+            average.update(&net(weight, Some(&start)), step as u64);
+            expected = keep * expected + (1.0 - keep) * f64::from(weight);
+            let Model::Mlp(net) = &average.model else {
+                panic!("a dense net")
+            };
+            let found = net.head.weight.val().into_scalar::<f64>();
+            assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
+        }
     }
 }

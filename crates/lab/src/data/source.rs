@@ -63,6 +63,21 @@ pub const KNOWN: [Known; 5] = [
     },
 ];
 
+impl Source {
+    /// The same source, its path as one that holds in any working folder. (Where a working folder's
+    /// name is not Unicode, which a source's name cannot say, the path stays as it is.)
+    #[must_use]
+    pub fn absolute(mut self) -> Self {
+        if let Self::Idx(path) | Self::Cifar10(path) | Self::Csv { path, .. } = &mut self
+            && let Ok(absolute) = std::path::absolute(&*path)
+            && absolute.to_str().is_some()
+        {
+            *path = absolute;
+        }
+        self
+    }
+}
+
 impl FromStr for Source {
     type Err = Error;
 
@@ -183,6 +198,22 @@ mod tests {
         ] {
             assert_eq!(name.parse::<Source>().unwrap().to_string(), name);
         }
+    }
+
+    #[test]
+    fn absolute_sources_hold_anywhere() {
+        let here = std::env::current_dir().unwrap();
+        for (name, kind, rest) in [
+            ("idx:images", "idx:", ""),
+            ("cifar10:images", "cifar10:", ""),
+            ("csv:images?label=k", "csv:", "?label=k&test=0.2&seed=0"),
+        ] {
+            let absolute = name.parse::<Source>().unwrap().absolute();
+            let expected = format!("{kind}{}{rest}", here.join("images").display());
+            assert_eq!(absolute.to_string(), expected);
+        }
+        let built_in = Source::FashionMnist10k;
+        assert_eq!(built_in.clone().absolute(), built_in);
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! What a recipe needs to be trained: data as batches, and a net at its start.
+
+use std::time::Instant;
+
+use evenkeel_augment::{Loader, LoaderOptions};
+use evenkeel_nn::initialize;
+use evenkeel_record::{Preparation, Run};
+
+use crate::checkpoint::{Progress, Training};
+use crate::data::{Dataset, Source, Split};
+use crate::evaluate::{Evaluator, Views};
+use crate::fit::FitOptions;
+use crate::optimizer::Optimizer;
+use crate::recipe::Recipe;
+use crate::weight_average::WeightAverage;
+use crate::{Error, examples, figures};
+
+pub(crate) struct Session<'a> {
+    pub recipe: &'a Recipe,
+    pub options: &'a FitOptions<'a>,
+    pub data: Dataset,
+    pub preparation: Preparation,
+    pub loader: Loader,
+    pub started: Instant,
+}
+
+impl<'a> Session<'a> {
+    pub fn open(recipe: &'a Recipe, options: &'a FitOptions<'a>) -> Result<Self, Error> {
+        let started = Instant::now();
+        let source: Source = recipe.data.source.parse()?;
+        let mut data = Dataset::open(&source)?;
+        if recipe.data.validation > 0.0 {
+            data = data
+                .hold_out(recipe.data.validation, recipe.seed)
+                .map_err(|error| Error::Unfit(error.to_string()))?;
+        }
+        let batch_size = recipe.train.batch_size;
+        // A norm has no deviation to divide by where a batch gives it one value.
+        if recipe.model.values_per_norm(&data.kind) == Some(1) && batch_size == 1 {
+            return Err(Error::Unfit(
+                "train.batch_size is 1, which gives the last batch norm of this net one value per \
+                 channel; use at least 2, or model.norm = \"none\""
+                    .into(),
+            ));
+        }
+        let preparation = examples::preparation(&data);
+        let operations = recipe.augment.operations.clone();
+        let examples = examples::prepare(
+            &data.train,
+            &data.kind,
+            &preparation,
+            operations,
+            recipe.seed,
+        )?;
+        let loader = Loader::new(
+            examples,
+            LoaderOptions {
+                batch_size,
+                workers: options.workers,
+                prefetch: 2 * options.workers,
+                shuffle: Some(recipe.seed),
+                drop_last: true,
+            },
+        )?;
+        if loader.batches() == 0 {
+            return Err(Error::Unfit(format!(
+                "train.batch_size is {batch_size}, but there are only {} training examples; use a \
+                 smaller one",
+                data.train.len()
+            )));
+        }
+        Ok(Self {
+            recipe,
+            options,
+            data,
+            preparation,
+            loader,
+            started,
+        })
+    }
+
+    /// Steps an epoch.
+    pub fn epoch_steps(&self) -> u64 {
+        self.loader.batches() as u64
+    }
+
+    /// Steps in all.
+    pub fn steps(&self) -> u64 {
+        self.recipe.train.epochs * self.epoch_steps()
+    }
+
+    /// Of the step after `step` completed ones.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        self.recipe.optimizer.learning_rate() * self.recipe.schedule.factor(step, self.steps())
+    }
+
+    /// A training before its first step.
+    pub fn fresh(&self) -> Result<Training, Error> {
+        let device = self.options.device.clone().autodiff();
+        let classes = self.data.classes.len();
+        let model = self.recipe.model.build(&self.data.kind, classes, &device);
+        let model = initialize(model.map_err(Error::Unfit)?, self.recipe.seed);
+        let keep = self.recipe.train.weight_average;
+        let average = (keep > 0.0).then(|| WeightAverage::new(&model, keep));
+        let optimizer = Optimizer::new(self.recipe);
+        Ok(Training {
+            model,
+            optimizer,
+            average,
+            progress: Progress::default(),
+        })
+    }
+
+    /// The run as recorded before the first step.
+    pub fn record(&self, training: &Training) -> Run {
+        figures::run(
+            self.recipe,
+            &self.data,
+            &self.preparation,
+            &training.model,
+            training.optimizer.decay(),
+            self.options,
+        )
+    }
+
+    pub fn evaluator(&self, split: &Split) -> Result<Evaluator, Error> {
+        Evaluator::new(
+            split,
+            &self.data.kind,
+            self.data.classes.len(),
+            &self.preparation,
+            Views::None,
+            self.options.workers,
+            &self.options.device,
+        )
+    }
+}
