@@ -42,7 +42,7 @@ pub fn render(classes: &[String], confusion: &[Vec<u64>]) -> String {
         let recall = row
             .get(truth)
             .map_or(0.0, |&right| 100.0 * right as f64 / total.max(1) as f64);
-        let _ = write!(table, "<td class=\"recall\">{recall:.1} %</td></tr>");
+        let _ = write!(table, "<td class=\"recall\">{recall:.1}\u{a0}%</td></tr>");
     }
     table.push_str("</tbody></table></div>");
     table

@@ -16,10 +16,10 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A share as a percentage with two decimals.
+/// A share as a percentage with two decimals, which no line break divides.
 pub fn percent(share: f64) -> String {
     if share.is_finite() {
-        format!("{:.2} %", 100.0 * share)
+        format!("{:.2}\u{a0}%", 100.0 * share)
     } else {
         "–".into()
     }
@@ -71,6 +71,7 @@ mod tests {
             [duration(59.4), duration(61.0), duration(3661.0)],
             ["59 s", "1 min 01 s", "1 h 01 min"]
         );
+        assert_eq!(percent(0.97424), "97.42\u{a0}%");
         assert_eq!(percent(f64::NAN), "–");
     }
 }

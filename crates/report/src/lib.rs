@@ -26,7 +26,7 @@ pub fn write(folder: &RunFolder) -> Result<PathBuf, Error> {
     let path = folder.report();
     write_atomic(
         &path,
-        render(&run, &metrics, evaluation.as_ref()).as_bytes(),
+        render(folder.path(), &run, &metrics, evaluation.as_ref()).as_bytes(),
     )?;
     Ok(path)
 }

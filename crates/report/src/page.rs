@@ -1,6 +1,7 @@
 //! The page: what was reached, how training went, what the net saw, where it errs, how to repeat it.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use evenkeel_record::{Evaluation, Line, Mistake, Run, SheetRow, Status};
 
@@ -10,9 +11,16 @@ use crate::picture::image;
 use crate::plot::{Plot, Series, smoothed};
 
 /// The whole file.
-pub fn render(run: &Run, metrics: &[Line], evaluation: Option<&Evaluation>) -> String {
+///
+/// `folder` is the run's, for the command that goes on with it.
+pub fn render(
+    folder: &Path,
+    run: &Run,
+    metrics: &[Line],
+    evaluation: Option<&Evaluation>,
+) -> String {
     let mut body = String::new();
-    header(&mut body, run);
+    header(&mut body, folder, run);
     headline(&mut body, run, metrics);
     plots(&mut body, run, metrics);
     if let Some(evaluation) = evaluation {
@@ -39,7 +47,7 @@ fn class(run: &Run, index: usize) -> String {
         .map_or_else(|| format!("class {index}"), |name| escape(name))
 }
 
-fn header(body: &mut String, run: &Run) {
+fn header(body: &mut String, folder: &Path, run: &Run) {
     let held = if run.data.held_out {
         "held-out"
     } else {
@@ -55,11 +63,22 @@ fn header(body: &mut String, run: &Run) {
         run.seed,
         escape(&run.started),
     );
+    let command = format!(
+        "<code>evenkeel train --resume {}</code>",
+        escape(&folder.display().to_string())
+    );
     let note = match run.status {
         Status::Finished => return,
-        Status::Running => "This run is not finished: it is training, or was killed. <code>evenkeel train --resume</code> goes on with it.".into(),
-        Status::Interrupted => "This run was interrupted. <code>evenkeel train --resume</code> goes on with it to the same weights.".into(),
-        Status::Failed => format!("This run failed: {}", escape(run.failure.as_deref().unwrap_or("no reason recorded"))),
+        Status::Running => format!(
+            "This run is not finished: it is training, or was killed. {command} goes on with it."
+        ),
+        Status::Interrupted => {
+            format!("This run was interrupted. {command} goes on with it to the same weights.")
+        }
+        Status::Failed => format!(
+            "This run failed: {}",
+            escape(run.failure.as_deref().unwrap_or("no reason recorded"))
+        ),
     };
     let _ = write!(body, "<p class=\"note\" role=\"status\">{note}</p>");
 }
@@ -150,8 +169,9 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
     }
     body.push_str(
         "<h2>How training went</h2><p>Train is measured while training, on augmented examples and \
-         under noise; so it can be worse than the other, which is measured in test mode. Between \
-         them lies the gap that regularization is to close.</p><div class=\"plots\">",
+         under noise; so it can be worse than the other, which is measured in test mode. Both losses \
+         are plain cross-entropies, whatever label smoothing the net is trained with. Between them \
+         lies the gap that regularization is to close.</p><div class=\"plots\">",
     );
     let gap = train_accuracy
         .iter()
@@ -290,7 +310,7 @@ fn errors(body: &mut String, run: &Run, evaluation: &Evaluation) {
             .map(|picture| image(picture, &format!("example {index}")));
         let _ = write!(
             body,
-            "<div class=\"card mistake\">{}<b>{predicted}</b> at {}<br>labelled {truth} <span class=\"quiet\">#{index}</span></div>",
+            "<div class=\"card mistake\">{}<b>{predicted}</b> at\u{a0}{}<br>labelled {truth} <span class=\"quiet\">#{index}</span></div>",
             shown.unwrap_or_default(),
             percent(*confidence),
         );

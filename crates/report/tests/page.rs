@@ -5,6 +5,7 @@ use evenkeel_record::{
     SheetRow, Status, Versions,
 };
 use evenkeel_report::{render, write};
+use std::path::Path;
 
 fn run(classes: &[&str], status: Status) -> Run {
     let results = Results {
@@ -37,6 +38,8 @@ fn run(classes: &[&str], status: Status) -> Run {
             held_out: false,
             shape: vec![1, 2, 2],
             columns: vec![],
+            train_checksum: None,
+            test_checksum: None,
         },
         preparation: Preparation {
             mean: vec![0.5],
@@ -49,6 +52,10 @@ fn run(classes: &[&str], status: Status) -> Run {
         decay: vec!["L2 0.1: 10 values decayed, 2 not".into()],
         results: (status == Status::Finished).then_some(results),
     }
+}
+
+fn here() -> &'static Path {
+    Path::new("runs/a & b")
 }
 
 fn metrics(epochs: u64) -> Vec<Line> {
@@ -137,10 +144,18 @@ fn runs_of_every_kind_have_a_page() {
             for epochs in [0, 1, 12] {
                 let finished = status == Status::Finished;
                 let shown = finished.then(|| evaluation(classes.len()));
-                let page = render(&run(classes, status), &metrics(epochs), shown.as_ref());
+                let page = render(
+                    here(),
+                    &run(classes, status),
+                    &metrics(epochs),
+                    shown.as_ref(),
+                );
                 assert_balanced(&page);
                 assert_eq!(page.contains("role=\"status\""), !finished);
-                assert_eq!(page.contains("90.00 %"), finished);
+                assert_eq!(page.contains("90.00\u{a0}%"), finished);
+                let resumable = matches!(status, Status::Running | Status::Interrupted);
+                let command = "evenkeel train --resume runs/a &amp; b</code>";
+                assert_eq!(page.contains(command), resumable);
             }
         }
     }
@@ -150,6 +165,7 @@ fn runs_of_every_kind_have_a_page() {
 fn names_from_strangers_are_text() {
     let hostile = "<script>alert(1)</script>";
     let page = render(
+        here(),
         &run(&[hostile, "\"><img src=x>"], Status::Failed),
         &metrics(2),
         Some(&evaluation(2)),
@@ -162,6 +178,7 @@ fn names_from_strangers_are_text() {
 #[test]
 fn nothing_is_fetched() {
     let page = render(
+        here(),
         &run(&["a", "b"], Status::Finished),
         &metrics(3),
         Some(&evaluation(2)),
@@ -176,11 +193,12 @@ fn a_table_has_mistakes_without_pictures() {
     shown.sheet.clear();
     shown.mistakes[0].picture = None;
     let page = render(
+        here(),
         &run(&["a", "b"], Status::Finished),
         &metrics(3),
         Some(&shown),
     );
-    assert!(!page.contains("What the net was shown") && page.contains("at 99.00 %"));
+    assert!(!page.contains("What the net was shown") && page.contains("at\u{a0}99.00\u{a0}%"));
     assert_balanced(&page);
 }
 
