@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::args::{EvalArgs, Tta};
 use crate::device::{device, threads};
 use crate::exit::{DONE, Failure};
+use crate::say::say;
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let (device, _) = device(args.machine.device)?;
@@ -31,23 +32,21 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     }
     let examples: u64 = measured.confusion.iter().flatten().sum();
     if args.json {
-        println!(
-            "{}",
-            json!({
-                "run": folder.path(),
-                "accuracy": measured.accuracy,
-                "loss": measured.loss,
-                "examples": examples,
-                "tta": views,
-                "confusion": measured.confusion,
-            })
-        );
+        let json = json!({
+            "run": folder.path().display().to_string(),
+            "accuracy": measured.accuracy,
+            "loss": measured.loss,
+            "examples": examples,
+            "tta": views,
+            "confusion": measured.confusion,
+        });
+        say(&json.to_string())?;
     } else {
-        println!(
+        say(&format!(
             "accuracy {:.2} %, loss {:.4} on {examples} examples",
             100.0 * measured.accuracy,
             measured.loss
-        );
+        ))?;
         let run = folder.read_run()?;
         let width = run
             .data
@@ -60,7 +59,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
             let total: u64 = row.iter().sum();
             if total > 0 {
                 let recall = 100.0 * row[class] as f64 / total as f64;
-                println!("  {name:width$}  {recall:5.1} % of {total}");
+                say(&format!("  {name:width$}  {recall:5.1} % of {total}"))?;
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::say::tell;
+
 /// All steps done, or nothing was left to do.
 pub const DONE: ExitCode = ExitCode::SUCCESS;
 
@@ -35,16 +37,20 @@ impl Failure {
 
     /// Says it and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        tell(&format!("error: {}", self.message));
         ExitCode::from(self.code)
     }
 }
 
 impl From<evenkeel_lab::Error> for Failure {
     fn from(error: evenkeel_lab::Error) -> Self {
-        use evenkeel_lab::Error;
+        use evenkeel_lab::{Error, LoaderError};
         match error {
-            Error::Recipe(_) | Error::Unfit(_) | Error::Loader(_) => Self::usage(error),
+            Error::Recipe(_)
+            | Error::Unfit(_)
+            | Error::Loader(
+                LoaderError::Operation { .. } | LoaderError::Normalize(_) | LoaderError::Loader(_),
+            ) => Self::usage(error),
             _ => Self::run(error),
         }
     }

@@ -6,6 +6,7 @@ mod device;
 mod evaluate;
 mod exit;
 mod progress;
+mod say;
 mod show;
 mod train;
 

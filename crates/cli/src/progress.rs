@@ -7,6 +7,8 @@ use evenkeel_lab::Event;
 use evenkeel_record::Line;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::say::tell;
+
 /// Shows events on the standard error.
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -113,7 +115,7 @@ impl Progress {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{}", text.trim_end()),
+            None => tell(text),
         }
     }
 

@@ -8,12 +8,11 @@ use evenkeel_record::RunFolder;
 
 use crate::args::{DataCommand, RecipeCommand, ReportArgs};
 use crate::exit::{DONE, Failure};
+use crate::say::say;
 
 pub fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
-    println!(
-        "{}",
-        evenkeel_report::write(&RunFolder::new(&args.run))?.display()
-    );
+    let report = evenkeel_report::write(&RunFolder::new(&args.run))?;
+    say(&report.display().to_string())?;
     Ok(DONE)
 }
 
@@ -21,12 +20,12 @@ pub fn data(command: &DataCommand) -> Result<ExitCode, Failure> {
     match command {
         DataCommand::List => {
             for known in KNOWN {
-                println!("{:24} {}", known.name, known.description);
+                say(&format!("{:24} {}", known.name, known.description))?;
             }
         }
         DataCommand::Check { source } => {
             let source: Source = source.parse().map_err(Failure::usage)?;
-            println!("{}", check(&source)?);
+            say(&check(&source)?.to_string())?;
         }
     }
     Ok(DONE)
@@ -36,11 +35,11 @@ pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {
     match command {
         RecipeCommand::List => {
             for recipe in BUILT_IN {
-                println!("{:18} {}", recipe.name, recipe.description());
+                say(&format!("{:18} {}", recipe.name, recipe.description()))?;
             }
         }
         RecipeCommand::Show { name } => match built_in(name) {
-            Some(recipe) => print!("{}", recipe.text),
+            Some(recipe) => say(recipe.text)?,
             None => {
                 let names: Vec<_> = BUILT_IN.iter().map(|recipe| recipe.name).collect();
                 return Err(Failure::usage(format!(

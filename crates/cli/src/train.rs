@@ -14,6 +14,7 @@ use crate::args::TrainArgs;
 use crate::device::{device, threads};
 use crate::exit::{DONE, Failure, interrupted};
 use crate::progress::Progress;
+use crate::say::{say, tell};
 
 pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     let (device, device_name) = device(args.machine.device)?;
@@ -46,28 +47,36 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Ok(Outcome::Finished(run)) => {
             let report = evenkeel_report::write(&folder)?;
             if args.json {
-                print_json(&folder, &run)
+                print_json(&folder, &run)?;
             } else {
-                print_summary(&folder, &run, &report)
+                print_summary(&folder, &run, &report)?;
             }
             Ok(DONE)
         }
         Ok(Outcome::AlreadyFinished(run)) => {
-            eprintln!(
+            tell(&format!(
                 "{}: this run is finished; there is nothing to resume",
                 folder.path().display()
-            );
+            ));
+            // A kill just after the training's end leaves a run without its report.
+            if !folder.report().exists() {
+                let report = evenkeel_report::write(&folder)?;
+                tell(&format!(
+                    "its report was missing and is written now: {}",
+                    report.display()
+                ));
+            }
             if args.json {
-                print_json(&folder, &run);
+                print_json(&folder, &run)?;
             }
             Ok(DONE)
         }
         Ok(Outcome::Interrupted { step, steps }) => {
             evenkeel_report::write(&folder)?;
-            eprintln!(
+            tell(&format!(
                 "interrupted after step {step} of {steps}; go on with\n  evenkeel train --resume {}",
                 folder.path().display()
-            );
+            ));
             Ok(interrupted())
         }
         Err(error) => {
@@ -142,44 +151,45 @@ fn default_folder() -> PathBuf {
     Path::new("runs").join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())
 }
 
-fn print_json(folder: &RunFolder, run: &Run) {
+fn print_json(folder: &RunFolder, run: &Run) -> Result<(), Failure> {
     let results = run.results.as_ref();
-    println!(
-        "{}",
-        json!({
-            "run": folder.path(),
-            "train_accuracy": results.map(|r| r.train_accuracy),
-            "test_accuracy": results.map(|r| r.test_accuracy),
-            "train_loss": results.map(|r| r.train_loss),
-            "test_loss": results.map(|r| r.test_loss),
-            "epochs": results.map(|r| r.epochs),
-            "steps": results.map(|r| r.steps),
-            "seconds": results.map(|r| r.seconds),
-            "images_per_s": results.map(|r| r.images_per_s),
-            "peak_memory_bytes": results.and_then(|r| r.peak_memory_bytes),
-            "seed": run.seed,
-        })
-    );
+    let json = json!({
+        // A path that is no Unicode has no place in JSON.
+        "run": folder.path().display().to_string(),
+        "train_accuracy": results.map(|r| r.train_accuracy),
+        "test_accuracy": results.map(|r| r.test_accuracy),
+        "train_loss": results.map(|r| r.train_loss),
+        "test_loss": results.map(|r| r.test_loss),
+        "epochs": results.map(|r| r.epochs),
+        "steps": results.map(|r| r.steps),
+        "seconds": results.map(|r| r.seconds),
+        "images_per_s": results.map(|r| r.images_per_s),
+        "peak_memory_bytes": results.and_then(|r| r.peak_memory_bytes),
+        "seed": run.seed,
+    });
+    say(&json.to_string())
 }
 
-fn print_summary(folder: &RunFolder, run: &Run, report: &Path) {
-    let Some(results) = &run.results else { return };
+fn print_summary(folder: &RunFolder, run: &Run, report: &Path) -> Result<(), Failure> {
+    let Some(results) = &run.results else {
+        return Ok(());
+    };
     let on = if run.data.held_out {
         "held-out"
     } else {
         "test"
     };
-    println!(
+    say(&format!(
         "{on} accuracy {:.2} %, train accuracy {:.2} % (gap {:.2}), {on} loss {:.4}",
         100.0 * results.test_accuracy,
         100.0 * results.train_accuracy,
         100.0 * (results.train_accuracy - results.test_accuracy),
         results.test_loss
-    );
-    println!(
-        "{} epochs, {} steps in {:.0} s, {:.0} images/s",
+    ))?;
+    say(&format!(
+        "{} epochs, {} steps in {:.0} s, {:.0} images/s in training",
         results.epochs, results.steps, results.seconds, results.images_per_s
-    );
-    println!("model:  {}", folder.model().display());
-    println!("report: {}", report.display());
+    ))?;
+    say(&format!("model:  {}", folder.model().display()))?;
+    say(&format!("report: {}", report.display()))
 }

@@ -4,7 +4,9 @@ mod common;
 
 use std::fs;
 
-use common::{RECIPE, run, write_images};
+use common::{RECIPE, evenkeel, run, write_images};
+
+const TABLE: &str = "csv:table.csv?label=k";
 
 #[test]
 fn trains_evaluates_and_reports() {
@@ -149,6 +151,8 @@ fn a_table_trains_a_dense_net() {
 fn wrong_usage_is_told_and_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
+    let table = format!("x,k\n{}", "1,a\n2,b\n".repeat(9));
+    fs::write(folder.join("table.csv"), table).unwrap();
     fs::write(
         folder.join("typo.toml"),
         RECIPE.replace("batch_size", "batchsize"),
@@ -183,6 +187,31 @@ fn wrong_usage_is_told_and_exits_with_2() {
         (&["data", "check", "fashon"], "did you mean fashion-mnist"),
         (&["recipe", "show", "nothing"], "expected one of default"),
         (&["train", "--set", "model.kind=mlp"], "hidden"),
+        (&["train", "--set", "lr=1"], "`optimizer.learning_rate`"),
+        (&["train", "--data", "idx"], "expected a folder"),
+        (
+            &["train", "--set", "data.validation=1"],
+            "data.validation: expected a number from 0 to below 1, found 1",
+        ),
+        (
+            &["train", "--set", "data.validation=0.9999"],
+            "data.validation = 0.9999 leaves 0 examples to train on",
+        ),
+        (
+            &[
+                "train",
+                "table",
+                "--data",
+                TABLE,
+                "--set",
+                "train.batch_size=1",
+            ],
+            "train.batch_size is 1",
+        ),
+        (
+            &["train", "--set", "model.widths=[60000,60000]"],
+            "at most 100000000 parameters",
+        ),
     ] {
         let (code, _, told) = run(folder, args);
         assert!(
@@ -190,8 +219,106 @@ fn wrong_usage_is_told_and_exits_with_2() {
             "{args:?}: {code} {told}"
         );
     }
-    let (code, _, told) = run(folder, &["eval", "nowhere"]);
-    assert!(code == 1 && told.contains("nowhere/run.json"), "{told}");
+    assert!(
+        !folder.join("runs").exists(),
+        "a wrong recipe left a folder"
+    );
+}
+
+#[test]
+fn what_is_not_the_users_words_exits_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("file"), "").unwrap();
+    fs::write(folder.join("recipe.toml"), RECIPE).unwrap();
+    write_images(&folder.join("images"), 48, 12);
+    for (args, expected) in [
+        (&["eval", "nowhere"][..], "nowhere/run.json"),
+        (&["report", "nowhere"], "nowhere/run.json"),
+        (&["train", "--resume", "nowhere"], "nowhere/run.json"),
+        (&["train", "--data", "idx:nowhere"], "nowhere"),
+        (
+            &["train", "recipe.toml", "--out", "file/run"],
+            "file/run: cannot be written",
+        ),
+    ] {
+        let (code, _, told) = run(folder, args);
+        assert!(
+            code == 1 && told.contains(expected),
+            "{args:?}: {code} {told}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn readers_that_go_away_are_no_reason_to_stop() {
+    use std::process::Stdio;
+
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_images(&folder.join("images"), 48, 12);
+    fs::write(folder.join("recipe.toml"), RECIPE).unwrap();
+    // A pipe that nobody reads any more.
+    let gone = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for (args, expected) in [
+        (&["recipe", "list"][..], 0),
+        (&["recipe", "show", "default"], 0),
+        (&["data", "list"], 0),
+        (&["data", "check", "idx:images"], 0),
+        (&["--help"], 0),
+        (&["train", "recipe.toml", "--out", "run"], 0),
+        (&["eval", "run"], 0),
+        (&["report", "run"], 0),
+        (&["train", "nowhere.toml"], 2),
+    ] {
+        let mut command = evenkeel(folder);
+        command.args(args).stdout(gone()).stderr(gone());
+        assert_eq!(command.status().unwrap().code(), Some(expected), "{args:?}");
+    }
+    assert!(folder.join("run/report.html").is_file());
+}
+
+/// What a file system may hold, and Rust's strings not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_whose_name_is_no_unicode_holds_a_run() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_images(&folder.join("images"), 48, 12);
+    fs::write(folder.join("recipe.toml"), RECIPE).unwrap();
+    let out = OsStr::from_bytes(b"run-\xff");
+    let train = evenkeel(folder)
+        .args(["train", "recipe.toml", "--json", "--out"])
+        .arg(out)
+        .output();
+    let told = train.unwrap();
+    assert!(told.status.success(), "{told:?}");
+    assert!(folder.join(out).join("report.html").is_file());
+    for args in [["train", "--resume"], ["eval", "--json"]] {
+        let again = evenkeel(folder).args(args).arg(out).output().unwrap();
+        assert!(again.status.success(), "{again:?}");
+    }
+}
+
+#[test]
+fn a_run_is_measured_on_its_data_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_images(&folder.join("images"), 48, 12);
+    fs::write(folder.join("recipe.toml"), RECIPE).unwrap();
+    let (code, _, told) = run(folder, &["train", "recipe.toml", "--out", "run"]);
+    assert_eq!(code, 0, "{told}");
+    let elsewhere = folder.join("images");
+    let (code, out, told) = run(&elsewhere, &["eval", "../run"]);
+    assert!(code == 0 && out.contains("on 12 examples"), "{told}");
 }
 
 #[test]
