@@ -11,8 +11,9 @@ use crate::image::LONGEST_SIDE;
 /// every pixel inside is erased nearly equally often.
 ///
 /// The centre pixel is at offset ⌊size/2⌋ of the square, as in the authors' code; of an odd size,
-/// theirs erases one row and one column less. Source: DeVries
-/// and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout" (2017).
+/// theirs erases one row and one column less. They erase after normalization, so that their zero
+/// is the mean of the data; here `fill` is in the image's own 8 bits, before it. Source: DeVries and
+/// Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout" (2017).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cutout {
