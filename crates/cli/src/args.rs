@@ -7,11 +7,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// Train with noise; test with its average. Trains well-regularized classifiers and shows what
 /// they learned.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = BEGIN)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
+
+const BEGIN: &str = "To begin: `evenkeel train` trains the default recipe on data that come with the \
+                     program and names the report to open.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -31,12 +34,12 @@ pub enum Command {
 
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// A recipe file (TOML), or the name of a built-in recipe [default: the built-in default]
+    /// A recipe file (TOML), or the name of a built-in recipe [default: default]
     pub recipe: Option<String>,
     /// Where the data come from; see `evenkeel data list` [default: the recipe's]
     #[arg(long, value_name = "SOURCE")]
     pub data: Option<String>,
-    /// The run's folder, which must not hold a run yet [default: runs/ and the time]
+    /// The run's folder, which must not hold a run yet [default: runs/ and the time in UTC]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Passes over the training data [default: the recipe's]
@@ -45,7 +48,8 @@ pub struct TrainArgs {
     /// The root of all randomness [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Change any key of the recipe, such as optimizer.learning_rate=0.05; repeatable
+    /// Change a key of the recipe, such as optimizer.learning_rate=0.05; repeatable. `evenkeel recipe
+    /// show default` shows keys
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// Go on with an interrupted run, to the same weights as without the interruption
@@ -92,7 +96,7 @@ pub enum DeviceKind {
 pub struct EvalArgs {
     /// A finished run's folder
     pub run: PathBuf,
-    /// Measure on the test data of another source
+    /// Measure on the test data of another source; see `evenkeel data list`
     #[arg(long, value_name = "SOURCE")]
     pub data: Option<String>,
     /// Average predictions over views of each image
@@ -126,7 +130,7 @@ pub struct ReportArgs {
 pub enum DataCommand {
     /// List the kinds of sources
     List,
-    /// Read a source and count what is in it
+    /// Read a source, count what is in it and look for what would spoil a training
     Check {
         /// The source, as `evenkeel data list` shows them
         source: String,

@@ -16,6 +16,8 @@ pub struct Progress {
     first_step: u64,
     step: u64,
     steps: u64,
+    /// What is evaluated on.
+    on: &'static str,
 }
 
 const BAR: &str = "{bar:30} {pos}/{len} steps  {msg}";
@@ -33,6 +35,7 @@ impl Progress {
             first_step: 0,
             step: 0,
             steps: 0,
+            on: "test",
         }
     }
 
@@ -41,6 +44,11 @@ impl Progress {
             Event::Ready { run, step, steps } => {
                 (self.first_step, self.step, self.steps) = (step, step, steps);
                 self.started = Instant::now();
+                self.on = if run.data.held_out {
+                    "held-out"
+                } else {
+                    "test"
+                };
                 if let Some(bar) = &self.bar {
                     bar.set_length(steps);
                     bar.set_position(step);
@@ -55,7 +63,7 @@ impl Progress {
                     run.data.source,
                     run.data.train_examples,
                     run.data.test_examples,
-                    if run.data.held_out { "held-out" } else { "test" },
+                    self.on,
                     run.parameters,
                     run.seed,
                 ));
@@ -91,9 +99,10 @@ impl Progress {
                 else {
                     return;
                 };
+                let on = self.on;
                 self.line(&format!(
-                    "epoch {epoch}/{epochs}  train loss {train_loss:.4}  test loss {test_loss:.4}  \
-                     test accuracy {:.2} %  {images_per_s:.0} images/s  {}",
+                    "epoch {epoch}/{epochs}  train loss {train_loss:.4}  {on} loss {test_loss:.4}  \
+                     {on} accuracy {:.2} %  {images_per_s:.0} images/s  {}",
                     100.0 * test_accuracy,
                     self.left()
                 ));

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use evenkeel_lab::data::{KNOWN, Source, check};
-use evenkeel_lab::recipes::{BUILT_IN, built_in};
+use evenkeel_lab::recipes::{BUILT_IN, built_in, names};
 use evenkeel_record::RunFolder;
 
 use crate::args::{DataCommand, RecipeCommand, ReportArgs};
@@ -41,10 +41,9 @@ pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {
         RecipeCommand::Show { name } => match built_in(name) {
             Some(recipe) => say(recipe.text)?,
             None => {
-                let names: Vec<_> = BUILT_IN.iter().map(|recipe| recipe.name).collect();
                 return Err(Failure::usage(format!(
                     "recipe {name}: expected one of {}",
-                    names.join(", ")
+                    names()
                 )));
             }
         },

@@ -84,9 +84,22 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
             if folder.run_json().exists() && matches!(error, evenkeel_lab::Error::Diverged { .. }) {
                 evenkeel_report::write(&folder)?;
             }
-            Err(error.into())
+            Err(failure(args, error))
         }
     }
+}
+
+/// A recipe's data are not where it says on most machines.
+fn failure(args: &TrainArgs, error: evenkeel_lab::Error) -> Failure {
+    if let evenkeel_lab::Error::Data(error) = &error
+        && args.data.is_none()
+        && args.resume.is_none()
+    {
+        return Failure::run(format!(
+            "{error}\nthe recipe names these data; name yours by --data (see `evenkeel data list`)"
+        ));
+    }
+    error.into()
 }
 
 /// A flag that the first SIGINT or SIGTERM sets; the second ends the program at once.
@@ -132,10 +145,9 @@ const MOST_RECIPE_BYTES: u64 = 1 << 20;
 fn read_recipe(name: &str) -> Result<String, Failure> {
     let path = Path::new(name);
     let wrong = |problem: String| {
-        let names: Vec<_> = BUILT_IN.iter().map(|recipe| recipe.name).collect();
         Failure::usage(format!(
             "recipe {name}: {problem}. Expected a TOML file, or one of {}",
-            names.join(", ")
+            recipes::names()
         ))
     };
     let size = std::fs::metadata(path)
@@ -180,7 +192,7 @@ fn print_summary(folder: &RunFolder, run: &Run, report: &Path) -> Result<(), Fai
         "test"
     };
     say(&format!(
-        "{on} accuracy {:.2} %, train accuracy {:.2} % (gap {:.2}), {on} loss {:.4}",
+        "{on} accuracy {:.2} %, train accuracy {:.2} % (gap {:.2} points), {on} loss {:.4}",
         100.0 * results.test_accuracy,
         100.0 * results.train_accuracy,
         100.0 * (results.train_accuracy - results.test_accuracy),

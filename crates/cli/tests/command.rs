@@ -188,7 +188,18 @@ fn wrong_usage_is_told_and_exits_with_2() {
         (&["recipe", "show", "nothing"], "expected one of default"),
         (&["train", "--set", "model.kind=mlp"], "hidden"),
         (&["train", "--set", "lr=1"], "`optimizer.learning_rate`"),
-        (&["train", "--data", "idx"], "expected a folder"),
+        (
+            &["train", "--data", "idx"],
+            "error: data source `idx`: expected a folder",
+        ),
+        (
+            &[
+                "train",
+                "--set",
+                "augment.operations=[{ op = \"cutout\", size = 0 }]",
+            ],
+            "augment.operations: step 0 (cutout): size: expected",
+        ),
         (
             &["train", "--set", "data.validation=1"],
             "data.validation: expected a number from 0 to below 1, found 1",
@@ -237,6 +248,7 @@ fn what_is_not_the_users_words_exits_with_1() {
         (&["report", "nowhere"], "nowhere/run.json"),
         (&["train", "--resume", "nowhere"], "nowhere/run.json"),
         (&["train", "--data", "idx:nowhere"], "nowhere"),
+        (&["train", "table"], "name yours by --data"),
         (
             &["train", "recipe.toml", "--out", "file/run"],
             "file/run: cannot be written",

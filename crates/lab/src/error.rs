@@ -11,8 +11,8 @@ pub enum Error {
     /// The recipe is not one.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// The recipe is one, but not for this data.
-    #[error("recipe: {0}")]
+    /// What was asked for is not for this data.
+    #[error("{0}")]
     Unfit(String),
     /// The data cannot be read.
     #[error(transparent)]
@@ -33,23 +33,24 @@ pub enum Error {
     },
     /// A run's data are no longer those that it began with.
     #[error(
-        "{name}: these are not the data that the run began with: {difference}. Put those back to \
-         go on with it, or start a new run"
+        "{name}: these are not the data that the run began with: {difference}. Put those back, or \
+         {instead}"
     )]
     OtherData {
         /// The source by name.
         name: String,
         /// What was found and what was expected.
         difference: String,
+        /// What else can be done.
+        instead: &'static str,
     },
-    /// A run that is to be used is not finished.
-    #[error(
-        "{}: this run is not finished, so it has no model yet. Go on with it by `evenkeel train \
-         --resume {}`", folder.display(), folder.display()
-    )]
+    /// A run that is to be used has no model.
+    #[error("{}: {}", folder.display(), unfinished(folder, failure.as_deref()))]
     Unfinished {
         /// The run's folder.
         folder: PathBuf,
+        /// Why it failed, if it did.
+        failure: Option<String>,
     },
     /// The loss, or a value of the model, is no longer a number.
     #[error(
@@ -68,6 +69,17 @@ pub enum Error {
         /// The last checkpoint: of weights that are finite and that gave a finite loss.
         kept: Option<PathBuf>,
     },
+}
+
+fn unfinished(folder: &Path, failure: Option<&str>) -> String {
+    match failure {
+        Some(failure) => format!("this run failed, so it has no model: {failure}"),
+        None => format!(
+            "this run is not finished, so it has no model yet. Go on with it by `evenkeel train \
+             --resume {}`",
+            folder.display()
+        ),
+    }
 }
 
 fn told(kept: Option<&Path>) -> String {

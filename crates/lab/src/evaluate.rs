@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::data::{Dataset, Kind, Source, Split};
-use crate::examples;
 use crate::fit::recipe_of;
 use crate::model::Model;
-use crate::weights;
+use crate::{examples, provenance, weights};
 
 /// The views of each image that a prediction is averaged over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +171,7 @@ pub fn evaluate_run(
     if run.status != Status::Finished {
         return Err(Error::Unfinished {
             folder: folder.path().to_owned(),
+            failure: run.failure,
         });
     }
     let recipe = recipe_of(&run, folder)?;
@@ -179,10 +179,12 @@ pub fn evaluate_run(
         Some(source) => Dataset::open(source)?,
         None => {
             let data = Dataset::open(&recipe.data.source.parse()?)?;
-            match recipe.data.validation {
+            let data = match recipe.data.validation {
                 0.0 => data,
                 share => data.hold_out(share, recipe.seed)?,
-            }
+            };
+            provenance::expect_same_test(&run, &data)?;
+            data
         }
     };
     if data.kind.shape() != run.data.shape {

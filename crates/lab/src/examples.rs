@@ -88,7 +88,9 @@ pub(crate) fn prepare(
                     std: deviation,
                 },
             };
-            let size = pipeline.output_size(width, height)?;
+            let size = pipeline.output_size(width, height);
+            let size =
+                size.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
             if size != (width, height) {
                 return Err(Error::Unfit(format!(
                     "augment.operations turn images of {width}×{height} into {}×{}; expected the \

@@ -88,6 +88,8 @@ pub fn fit(
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, Error> {
     recipe.validate()?;
+    // Reading the data can take long.
+    folder.expect_no_run()?;
     // The record must hold wherever `resume` and `eval` are called from.
     let mut recipe = recipe.clone();
     let source: Source = recipe.data.source.parse()?;
@@ -96,6 +98,7 @@ pub fn fit(
     let training = session.fresh()?;
     let run = session.record(&training);
     let _lock = folder.create()?;
+    // Before anything else, so that a kill leaves a run to resume, or nothing in the way.
     folder.write_run(&run)?;
     Sitting::new(&session, folder, training)?.train(run, on_event)
 }

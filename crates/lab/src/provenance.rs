@@ -44,7 +44,7 @@ pub(crate) fn expect_same(
     data: &Dataset,
     preparation: &Preparation,
 ) -> Result<(), Error> {
-    let (then, now) = (&run.data, summary(data));
+    let (then, now) = (&run.data, &summary(data));
     let differences = [
         differ("classes", &then.classes, &now.classes),
         differ("shape of an example", &then.shape, &now.shape),
@@ -54,21 +54,11 @@ pub(crate) fn expect_same(
             &then.train_examples,
             &now.train_examples,
         ),
-        differ(
-            "number of test examples",
-            &then.test_examples,
-            &now.test_examples,
-        ),
         // Runs of older versions have no checksums.
         differ_if_known(
             "training examples' checksum",
             &then.train_checksum,
             &now.train_checksum,
-        ),
-        differ_if_known(
-            "test examples' checksum",
-            &then.test_checksum,
-            &now.test_checksum,
         ),
         differ(
             "training examples' mean",
@@ -81,12 +71,44 @@ pub(crate) fn expect_same(
             &preparation.deviation,
         ),
     ];
-    // The first says it: the others mostly follow from it.
+    let differences = differences.into_iter().chain(of_test(then, now));
+    refuse(then, differences, "start a new run")
+}
+
+/// A run is measured on the test data that it began with, where no others are asked for.
+pub(crate) fn expect_same_test(run: &Run, data: &Dataset) -> Result<(), Error> {
+    let now = summary(data);
+    let instead = "name the data to measure on by --data";
+    refuse(&run.data, of_test(&run.data, &now), instead)
+}
+
+fn of_test(then: &DataSummary, now: &DataSummary) -> [Option<String>; 2] {
+    [
+        differ(
+            "number of test examples",
+            &then.test_examples,
+            &now.test_examples,
+        ),
+        differ_if_known(
+            "test examples' checksum",
+            &then.test_checksum,
+            &now.test_checksum,
+        ),
+    ]
+}
+
+/// The first difference says it: the others mostly follow from it.
+fn refuse(
+    then: &DataSummary,
+    differences: impl IntoIterator<Item = Option<String>>,
+    instead: &'static str,
+) -> Result<(), Error> {
     match differences.into_iter().flatten().next() {
         None => Ok(()),
         Some(difference) => Err(Error::OtherData {
             name: then.source.clone(),
             difference,
+            instead,
         }),
     }
 }

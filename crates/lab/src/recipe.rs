@@ -226,7 +226,7 @@ impl Recipe {
         self.data
             .source
             .parse::<Source>()
-            .map_err(|error| RecipeError::new("recipe", error.to_string()))?;
+            .map_err(|error| RecipeError::new(error.place, error.problem))?;
         share("data.validation", self.data.validation)?;
         share("train.label_smoothing", self.train.label_smoothing)?;
         share("train.weight_average", self.train.weight_average)?;

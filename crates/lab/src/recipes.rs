@@ -31,11 +31,18 @@ pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
     BUILT_IN.iter().find(|recipe| recipe.name == name)
 }
 
+/// The names of all, for errors.
+pub fn names() -> String {
+    BUILT_IN.map(|recipe| recipe.name).join(", ")
+}
+
 impl BuiltIn {
-    /// Its first comment as one line.
+    /// The first sentence of its first comment.
     pub fn description(&self) -> String {
         let comment = self.text.lines().map_while(|line| line.strip_prefix("# "));
-        comment.collect::<Vec<_>>().join(" ")
+        let comment = comment.collect::<Vec<_>>().join(" ");
+        let end = comment.find(". ").map_or(comment.len(), |end| end + 1);
+        comment[..end].to_owned()
     }
 }
 
@@ -50,7 +57,11 @@ mod tests {
             let parsed = Recipe::parse(recipe.text, recipe.name, &[]).unwrap();
             let again = Recipe::parse(&parsed.to_toml(), "resolved", &[]).unwrap();
             assert_eq!(parsed, again, "{} does not survive", recipe.name);
-            assert!(recipe.description().len() > 20);
+            let description = recipe.description();
+            assert!(
+                description.len() > 20 && description.ends_with('.') && !description.contains(". "),
+                "{description}"
+            );
         }
     }
 }

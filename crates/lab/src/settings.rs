@@ -98,13 +98,13 @@ pub(crate) fn explain(
     };
     let mut problem = of_text.as_ref().unwrap_or(error).to_string();
     problem.truncate(problem.trim_end().len());
-    if let Some(suggestion) = suggest(error.message()) {
-        problem.push_str(&format!("\ndid you mean `{suggestion}`?"));
-    }
-    if let Some(hint) = settings.iter().find_map(|setting| other_kind(setting))
+    let mut kinds = settings.iter().filter_map(|setting| other_kind(setting));
+    if let Some(hint) = kinds.next()
         && !in_text
     {
         problem.push_str(&hint);
+    } else if let Some(suggestion) = suggest(error.message()) {
+        problem.push_str(&format!("\ndid you mean `{suggestion}`?"));
     }
     RecipeError::new(place, problem)
 }
@@ -217,6 +217,8 @@ mod tests {
         let error = error(BUILT_IN[0].text, &["model.kind=mlp"]);
         let hint = "--set 'model={ kind = \"mlp\", hidden = [128] }'";
         assert!(error.contains(hint), "{error}");
+        // `pool_after` is a good key, of the other kind.
+        assert!(!error.contains("did you mean"), "{error}");
         // Each example is a good one, and the keys in it are known.
         let recipe = BUILT_IN[0];
         for (section, kind, keys) in SECTIONS {

@@ -72,7 +72,9 @@ impl RunFolder {
         Ok(lock)
     }
 
-    fn expect_no_run(&self) -> Result<(), Error> {
+    /// # Errors
+    /// If there is a run in the folder, or a part of one.
+    pub fn expect_no_run(&self) -> Result<(), Error> {
         if self.run_json().exists() {
             return Err(Error::new(
                 &self.0,

@@ -6,8 +6,8 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct Error {
-    place: String,
-    problem: String,
+    pub(crate) place: String,
+    pub(crate) problem: String,
 }
 
 impl Error {

@@ -341,17 +341,52 @@ fn one_process_at_a_time() {
     assert!(matches!(place.resume(), Ok(Outcome::Finished(_))));
 }
 
+fn evaluated(folder: &RunFolder) -> Result<Measured, Error> {
+    evaluate_run(folder, None, Views::None, 0, &Device::flex())
+}
+
 #[test]
 fn an_unfinished_run_cannot_be_evaluated() {
+    let failed = Place::new(100);
+    let reason = told(failed.fit(&["optimizer.learning_rate=1e38"]));
+    let error = evaluated(&failed.folder).unwrap_err().to_string();
+    assert!(
+        error.contains("this run failed") && error.ends_with(&reason),
+        "{error}"
+    );
+
     let place = Place::new(100);
     place.interrupt(&[]);
-    let error = evaluate_run(&place.folder, None, Views::None, 0, &Device::flex());
-    let told = error.unwrap_err().to_string();
+    let told = evaluated(&place.folder).unwrap_err().to_string();
     let command = format!("train --resume {}", place.folder.path().display());
     assert!(
         told.contains("not finished") && told.contains(&command),
         "{told}"
     );
+}
+
+#[test]
+fn a_run_is_measured_on_the_test_data_that_it_began_with() {
+    let place = Place::new(100);
+    let Ok(Outcome::Finished(run)) = place.fit(&[]) else {
+        panic!("not finished")
+    };
+    let measured = evaluated(&place.folder).unwrap();
+    assert_eq!(measured.accuracy, run.results.unwrap().test_accuracy);
+    let good = fs::read_to_string(place.table()).unwrap();
+    for (table, expected) in [
+        (rows_of(90), "number of test examples was 20 and is 18"),
+        (good.replace("0,", "0.5,"), "test examples' checksum was"),
+    ] {
+        fs::write(place.table(), table).unwrap();
+        let error = evaluated(&place.folder).unwrap_err();
+        assert!(matches!(error, Error::OtherData { .. }), "{error:?}");
+        let told = error.to_string();
+        assert!(
+            told.contains(expected) && told.contains("by --data"),
+            "{told}"
+        );
+    }
 }
 
 #[test]
