@@ -54,8 +54,8 @@ pub enum Error {
     },
     /// The loss, or a value of the model, is no longer a number.
     #[error(
-        "step {step} of {steps}: {what}. {} Try a lower optimizer.learning_rate (now \
-         {learning_rate}), or train.clip_norm = 1", told(kept.as_deref())
+        "step {step} of {steps}: {what}. {} Try a lower optimizer.learning_rate (it was \
+         {learning_rate:?} at this step), or train.clip_norm = 1", told(kept.as_deref())
     )]
     Diverged {
         /// The step, counted from 1.
