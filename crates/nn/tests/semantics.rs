@@ -1,6 +1,8 @@
 //! The semantics that frameworks differ in, and Burn's traps that must not be inherited: most of
 //! these tests fail with Burn's own layers.
 
+mod support;
+
 use std::sync::{Arc, Mutex};
 
 use burn::module::{Module, Param};
@@ -9,33 +11,7 @@ use evenkeel_nn::{
     Activation, BatchNorm, BatchNormConfig, Decay, DropoutConfig, GlobalAvgPool, Observation,
     Observer, Pass, Role, RunningAverage, Scaling, WeightDecay, initialize,
 };
-
-fn plain() -> Device {
-    Device::flex()
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().iter::<f32>().collect()
-}
-
-fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    let mut draws = evenkeel_random::Key::from_seed(9).draws();
-    let numbers = (0..shape.iter().product())
-        .map(|_| draws.normal() as f32)
-        .collect::<Vec<_>>();
-    Tensor::from_data(TensorData::new(numbers, shape), device)
-}
-
-fn norm(device: &Device) -> BatchNorm {
-    BatchNormConfig::new(2).init(device)
-}
-
-fn running(norm: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
-    (
-        values(norm.running_mean.get(&plain())),
-        values(norm.running_var.get(&plain())),
-    )
-}
+use support::{norm, plain, random, running, values};
 
 fn table(rows: &[[f32; 2]], device: &Device) -> Tensor<2> {
     let numbers = rows.concat();
@@ -87,28 +63,6 @@ fn frozen_statistics_stay_whatever_the_module_says() {
     assert_eq!(running(&norm), (vec![0.0; 2], vec![1.0; 2]));
     y.into_data()
         .assert_approx_eq::<f32>(&x.into_data(), Tolerance::absolute(1e-4));
-}
-
-#[test]
-fn freezing_parameters_stops_gradients_and_nothing_else() {
-    let device = plain().autodiff();
-    let norm = norm(&device).freeze();
-    let x = random([8, 2], &device).require_grad();
-    let gradients = norm
-        .forward(x.clone(), &Pass::train(0, 0))
-        .square()
-        .sum()
-        .backward();
-    assert!(
-        norm.weight
-            .as_ref()
-            .unwrap()
-            .val()
-            .grad(&gradients)
-            .is_none()
-    );
-    assert!(x.grad(&gradients).is_some());
-    assert_ne!(running(&norm).0, [0.0; 2], "the statistics follow the pass");
 }
 
 // Running statistics.
@@ -258,38 +212,6 @@ fn a_fused_relu_lets_nan_through() {
         .init(&plain());
     let x = Tensor::<2>::from_floats([[f32::NAN], [1.0]], &plain());
     assert!(values(norm.forward(x, &Pass::test()))[0].is_nan());
-}
-
-#[test]
-fn views_are_read_as_what_they_show() {
-    let device = plain();
-    let (moved, straight) = (norm(&device), norm(&device));
-    let x = random([3, 5, 2], &device);
-    let view = x.clone().swap_dims(1, 2).narrow(0, 1, 2);
-    let copy = Tensor::<3>::from_data(view.clone().into_data(), &device);
-    let pass = Pass::train(0, 0);
-    let expected = straight.forward(copy, &pass).into_data();
-    moved
-        .forward(view, &pass)
-        .into_data()
-        .assert_eq(&expected, true);
-}
-
-#[test]
-fn half_precision_comes_back_as_it_went_in() {
-    let x = random([16, 2, 9], &plain());
-    let expected = norm(&plain()).forward(x.clone(), &Pass::train(0, 0));
-    for dtype in [
-        burn::tensor::FloatDType::F16,
-        burn::tensor::FloatDType::BF16,
-    ] {
-        let half = norm(&plain()).forward(x.clone().cast(dtype), &Pass::train(0, 0));
-        assert_eq!(half.dtype(), dtype.into());
-        let difference = (half.cast(burn::tensor::FloatDType::F32) - expected.clone())
-            .abs()
-            .max();
-        assert!(difference.into_scalar::<f32>() < 0.03);
-    }
 }
 
 // Noise.

@@ -6,6 +6,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{DType, Shape};
 use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, Window};
 
 use super::{Operations, planes};
@@ -87,7 +88,7 @@ impl<B: Operations> Backward<B, 1> for DropoutBackward {
 struct PoolBackward;
 
 impl<B: Operations> Backward<B, 1> for PoolBackward {
-    type State = burn::tensor::Shape;
+    type State = Shape;
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let shape = ops.state;
@@ -106,6 +107,7 @@ impl<B: Operations> Backward<B, 1> for PoolBackward {
 struct ConvState {
     x: NodeId,
     weight: NodeId,
+    bias_dtype: DType,
     conv: Conv2d,
 }
 
@@ -122,10 +124,16 @@ impl<B: Operations> Backward<B, 3> for ConvBackward {
         checkpointer: &mut Checkpointer,
     ) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let ConvState { x, weight, conv } = ops.state;
+        let ConvState {
+            x,
+            weight,
+            bias_dtype,
+            conv,
+        } = ops.state;
         // Both are retrieved whether they are needed or not: the checkpointer counts.
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
         let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
+        let weight_dtype = weight.dtype();
         // Only what somebody asks for is computed: the first layer's input has no gradient.
         let [of_x, of_weight, of_bias] = ops.parents;
         if let Some(node) = of_x {
@@ -134,18 +142,18 @@ impl<B: Operations> Backward<B, 3> for ConvBackward {
         }
         if let Some(node) = of_weight {
             let dweight = B::convolution_weight_gradient(x, gradient.clone(), conv);
-            gradients.register::<B>(node.id, dweight);
+            gradients.register::<B>(node.id, B::float_cast(dweight, weight_dtype.into()));
         }
         if let Some(node) = of_bias {
             let dbias = B::convolution_bias_gradient(gradient, conv);
-            gradients.register::<B>(node.id, dbias);
+            gradients.register::<B>(node.id, B::float_cast(dbias, bias_dtype.into()));
         }
     }
 }
 
 #[derive(Debug, Clone)]
 struct MaxPoolState<B: Backend> {
-    shape: burn::tensor::Shape,
+    shape: Shape,
     window: Window,
     /// Places in the windows, a byte each: the input is not kept.
     winners: IntTensor<B>,
@@ -297,6 +305,7 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         conv: Conv2d,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
+        let bias_dtype = bias.dtype();
         let forward = |x: FloatTensor<Self>, weight: FloatTensor<Self>| {
             let (x, weight) = (x.into_primitive(), weight.into_primitive());
             B::convolution(x, weight, bias.into_primitive(), conv)
@@ -306,6 +315,7 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 let state = ConvState {
                     x: prep.checkpoint(&x),
                     weight: prep.checkpoint(&weight),
+                    bias_dtype,
                     conv,
                 };
                 prep.finish(state, forward(x, weight))

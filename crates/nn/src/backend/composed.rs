@@ -1,15 +1,16 @@
 //! The same operations composed of Burn's own, for backends without a kernel of their own.
 //!
 //! Slower, and differentiable by Burn's autodiff as they stand; the results agree with the kernels
-//! within rounding, and the masks agree bit for bit.
+//! within rounding, and the masks agree bit for bit. As in the kernels, half precision is widened
+//! for the computation, and types may differ.
 
 use burn::tensor::activation::relu;
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use evenkeel_kernels::{Activation, Conv2d, Dropout, Window};
 
-use super::Normalized;
+use super::{Normalized, computed_in};
 
 /// `[N, C, ...]` as `[N, C, S]`.
 fn channels<const D: usize>(x: Tensor<D>) -> Tensor<3> {
@@ -20,6 +21,11 @@ fn channels<const D: usize>(x: Tensor<D>) -> Tensor<3> {
 /// A value per channel as `[1, C, 1]`.
 fn per_channel(values: Tensor<1>) -> Tensor<3> {
     values.unsqueeze_dim::<2>(0).unsqueeze_dim(2)
+}
+
+/// In the type that tensors of `dtype` are computed in.
+fn widened<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    tensor.cast(computed_in(dtype))
 }
 
 fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
@@ -36,15 +42,16 @@ pub(super) fn batch_norm_train<const D: usize>(
     epsilon: f64,
     activation: Activation,
 ) -> Normalized<D> {
-    let shape = x.shape();
-    let x = channels(x);
+    let (shape, dtype) = (x.shape(), x.dtype());
+    let [scale, shift] = [scale, shift].map(|parameter| widened(parameter, dtype));
+    let x = channels(widened(x, dtype));
     let mean = x.clone().mean_dim(2).mean_dim(0);
     let centred = x - mean.clone();
     let variance = centred.clone().square().mean_dim(2).mean_dim(0);
     let deviation = variance.clone().add_scalar(epsilon).sqrt();
     let output = centred / deviation * per_channel(scale) + per_channel(shift);
     Normalized {
-        output: activate(output.reshape(shape), activation),
+        output: activate(output.reshape(shape), activation).cast(dtype),
         mean: mean.detach().flatten(0, 2),
         variance: variance.detach().flatten(0, 2),
     }
@@ -58,10 +65,13 @@ pub(super) fn batch_norm_apply<const D: usize>(
     shift: Tensor<1>,
     activation: Activation,
 ) -> Tensor<D> {
-    let shape = x.shape();
-    let output = (channels(x) - per_channel(mean)) * per_channel(scale * reciprocal_deviation)
+    let (shape, dtype) = (x.shape(), x.dtype());
+    let [mean, reciprocal_deviation, scale, shift] =
+        [mean, reciprocal_deviation, scale, shift].map(|value| widened(value, dtype));
+    let output = (channels(widened(x, dtype)) - per_channel(mean))
+        * per_channel(scale * reciprocal_deviation)
         + per_channel(shift);
-    activate(output.reshape(shape), activation)
+    activate(output.reshape(shape), activation).cast(dtype)
 }
 
 /// The mask is computed on the host, so that it is the same bits as the kernels'.
@@ -71,11 +81,15 @@ pub(super) fn dropout<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<
     let mask = evenkeel_kernels::dropout(&ones, &dropout, 0);
     let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &x.device());
     let dtype = x.dtype();
-    x * mask.cast(dtype)
+    (widened(x, dtype) * widened(mask, dtype)).cast(dtype)
 }
 
 pub(super) fn global_avg_pool<const D: usize>(x: Tensor<D>) -> Tensor<2> {
-    channels(x).mean_dim(2).squeeze_dim(2)
+    let dtype = x.dtype();
+    channels(widened(x, dtype))
+        .mean_dim(2)
+        .squeeze_dim(2)
+        .cast(dtype)
 }
 
 pub(super) fn convolution(
@@ -92,7 +106,9 @@ pub(super) fn convolution(
         ..
     } = conv;
     let options = ConvOptions::new_with_padding(stride, padding, dilation, groups);
-    module::conv2d(x, weight, bias, options)
+    let dtype = x.dtype();
+    let bias = bias.map(|bias| widened(bias, dtype));
+    module::conv2d(widened(x, dtype), widened(weight, dtype), bias, options).cast(dtype)
 }
 
 pub(super) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
@@ -106,7 +122,7 @@ pub(super) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
 mod tests {
     use super::*;
     use crate::backend as kernels;
-    use burn::tensor::{Device, Tolerance};
+    use burn::tensor::{Device, FloatDType, Tolerance};
     use evenkeel_kernels::Scaling;
     use evenkeel_random::Key;
 
@@ -225,6 +241,51 @@ mod tests {
                 |x, _, _| max_pool(x, window),
                 |x, _, _| kernels::max_pool(x, window),
             );
+        }
+    }
+
+    /// Values whose squares are more than f16 holds, and parameters in f32.
+    #[test]
+    fn half_precision_is_widened_for_the_computation() {
+        for dtype in [FloatDType::F16, FloatDType::BF16, FloatDType::F64] {
+            let x = || (random([16, 3, 9], 1) * 300.0).cast(dtype);
+            let (scale, shift) = (random([3], 2), random([3], 3));
+            let none = Activation::None;
+            let composed = batch_norm_train(x(), scale.clone(), shift.clone(), 1e-5, none);
+            let fused = kernels::batch_norm_train(x(), scale.clone(), shift.clone(), 1e-5, none);
+            let wide = Tolerance::<f32>::rel_abs(1e-4, 1e-3);
+            let same = |found: Tensor<1>, expected: Tensor<1>| {
+                assert_eq!(found.dtype(), expected.dtype());
+                let [found, expected] =
+                    [found, expected].map(|t| t.cast(FloatDType::F32).into_data());
+                found.assert_approx_eq(&expected, wide);
+            };
+            same(composed.variance, fused.variance);
+            same(composed.mean.clone(), fused.mean);
+            let near = |found: Tensor<3>, expected: Tensor<3>| {
+                assert_eq!([found.dtype(), expected.dtype()], [dtype.into(); 2]);
+                let [found, expected] =
+                    [found, expected].map(|t| t.cast(FloatDType::F32).into_data());
+                found.assert_approx_eq(&expected, Tolerance::<f32>::rel_abs(1e-2, 1e-2));
+            };
+            near(composed.output, fused.output);
+            let mean = composed.mean;
+            let r = mean.ones_like().mul_scalar(1.0 / 300.0);
+            near(
+                batch_norm_apply(
+                    x(),
+                    mean.clone(),
+                    r.clone(),
+                    scale.clone(),
+                    shift.clone(),
+                    none,
+                ),
+                kernels::batch_norm_apply(x(), mean, r, scale, shift, none),
+            );
+            let mask = Dropout::new(Key::from_seed(3), 0.4, Scaling::Inverted);
+            near(dropout(x(), mask), kernels::dropout(x(), mask));
+            let [found, expected] = [global_avg_pool(x()), kernels::global_avg_pool(x())];
+            near(found.unsqueeze(), expected.unsqueeze());
         }
     }
 }

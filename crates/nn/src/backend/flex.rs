@@ -1,5 +1,6 @@
 //! The operations on the CPU: contiguous slices for the kernels.
 
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
@@ -8,7 +9,7 @@ use evenkeel_kernels::{
     self as kernels, Activation, Affine, Channels, Conv2d, Dropout, Planes, Window,
 };
 
-use super::{Operations, planes};
+use super::{Operations, computed_in, planes};
 
 /// The `[n, c, s]` view of a tensor `[N, C, ...]`.
 fn channels(shape: &Shape) -> Channels {
@@ -38,39 +39,31 @@ fn slice<E: Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {
         .expect("made contiguous and of the right type by `with_slices`")
 }
 
-/// Makes every input contiguous and of one floating type, runs `f64` or `f32` kernels on them, and
-/// converts the results back: half-precision tensors are stored as such and computed in `f32`.
+/// Makes every input contiguous and of one type, and runs `f64` or `f32` kernels on them: the type
+/// that the first input is computed in. The results are of that type too.
 macro_rules! with_slices {
     ([$($input:ident),+], |$float:ident| $body:expr) => {{
-        let dtype = first_dtype(&[$(&$input),+]);
-        let compute = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
-        $(let $input = cast($input, compute).to_contiguous();)+
-        if compute == DType::F64 {
+        let compute = computed_in(first(&[$(&$input),+]).dtype());
+        $(let $input = cast($input, compute.into()).to_contiguous();)+
+        if compute == FloatDType::F64 {
             type $float = f64;
-            $body.map(|output| cast(output, dtype))
+            $body
         } else {
             type $float = f32;
-            $body.map(|output| cast(output, dtype))
+            $body
         }
     }};
 }
 
-fn first_dtype(inputs: &[&FlexTensor]) -> DType {
-    inputs[0].dtype()
+fn first<'a>(inputs: &[&'a FlexTensor]) -> &'a FlexTensor {
+    inputs[0]
 }
 
 fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
     if tensor.dtype() == dtype {
         return tensor;
     }
-    let dtype = match dtype {
-        DType::F64 => FloatDType::F64,
-        DType::F32 => FloatDType::F32,
-        DType::F16 => FloatDType::F16,
-        DType::BF16 => FloatDType::BF16,
-        other => panic!("evenkeel: expected a floating-point tensor, got {other:?}"),
-    };
-    <Flex as burn::backend::ops::FloatTensorOps<Flex>>::float_cast(tensor, dtype)
+    <Flex as FloatTensorOps<Flex>>::float_cast(tensor, dtype.into())
 }
 
 impl Operations for Flex {
@@ -86,7 +79,7 @@ impl Operations for Flex {
         FloatTensor<Self>,
         FloatTensor<Self>,
     ) {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype());
         let [output, mean, variance, reciprocal_deviation] = with_slices!([x, scale, shift], |F| {
             let affine = Affine::<F> {
                 scale: slice(&scale),
@@ -106,7 +99,7 @@ impl Operations for Flex {
                 vector(forward.reciprocal_deviation),
             ]
         });
-        (output, mean, variance, reciprocal_deviation)
+        (cast(output, dtype), mean, variance, reciprocal_deviation)
     }
 
     fn channel_norm_backward(
@@ -131,7 +124,7 @@ impl Operations for Flex {
         shift: FloatTensor<Self>,
         activation: Activation,
     ) -> FloatTensor<Self> {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype());
         let [output] = with_slices!([x, mean, reciprocal_deviation, scale, shift], |F| {
             let affine = Affine::<F> {
                 scale: slice(&scale),
@@ -147,7 +140,7 @@ impl Operations for Flex {
             );
             [tensor(output, shape)]
         });
-        output
+        cast(output, dtype)
     }
 
     fn channel_norm_apply_backward(
@@ -165,29 +158,30 @@ impl Operations for Flex {
     }
 
     fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype());
         let [output] = with_slices!([x], |F| [tensor(
             kernels::dropout::<F>(slice(&x), &dropout, 0),
             shape
         )]);
-        output
+        cast(output, dtype)
     }
 
     fn global_avg_pool(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype());
         let [output] = with_slices!([x], |F| {
             let output = kernels::global_avg_pool::<F>(slice(&x), channels(&shape));
             [tensor(output, Shape::new([shape[0], shape[1]]))]
         });
-        output
+        cast(output, dtype)
     }
 
     fn global_avg_pool_backward(gradient: FloatTensor<Self>, shape: Channels) -> FloatTensor<Self> {
+        let dtype = gradient.dtype();
         let [output] = with_slices!([gradient], |F| {
             let output = kernels::global_avg_pool_backward::<F>(slice(&gradient), shape);
             [tensor(output, Shape::new([shape.n, shape.c, shape.s]))]
         });
-        output
+        cast(output, dtype)
     }
 
     fn convolution(
@@ -200,13 +194,14 @@ impl Operations for Flex {
             .output()
             .unwrap_or_else(|problem| panic!("evenkeel: {problem}"));
         let shape = Shape::new([conv.examples, conv.channels[1], height, width]);
+        let dtype = x.dtype();
         let [output] = with_slices!([x, weight, bias], |F| {
             let bias = slice::<F>(&bias);
             let bias = (!bias.is_empty()).then_some(bias);
             let y = kernels::conv2d::<F>(slice(&x), slice(&weight), bias, &conv);
             [tensor(y, shape)]
         });
-        output
+        cast(output, dtype)
     }
 
     fn convolution_input_gradient(
@@ -214,6 +209,7 @@ impl Operations for Flex {
         weight: FloatTensor<Self>,
         conv: Conv2d,
     ) -> FloatTensor<Self> {
+        let dtype = gradient.dtype();
         let [output] = with_slices!([gradient, weight], |F| {
             let (dy, weight) = (slice(&gradient), slice(&weight));
             let dx = kernels::conv2d_input_gradient::<F>(dy, weight, &conv);
@@ -221,7 +217,7 @@ impl Operations for Flex {
             let shape = Shape::new([conv.examples, conv.channels[0], height, width]);
             [tensor(dx, shape)]
         });
-        output
+        cast(output, dtype)
     }
 
     fn convolution_weight_gradient(
@@ -249,7 +245,7 @@ impl Operations for Flex {
 
     fn max_pool(x: FloatTensor<Self>, window: Window) -> (FloatTensor<Self>, IntTensor<Self>) {
         let [n, c, ..] = x.shape().dims::<4>();
-        let planes = planes(&x.shape());
+        let (planes, dtype) = (planes(&x.shape()), x.dtype());
         let winners;
         let [output] = with_slices!([x], |F| {
             let pooled = kernels::max_pool::<F>(slice(&x), planes, window);
@@ -260,7 +256,10 @@ impl Operations for Flex {
             .output(planes)
             .expect("the kernel checked that the windows fit");
         let shape = Shape::new([n, c, height, width]);
-        (output.reshape(shape.clone()), tensor(winners, shape))
+        (
+            cast(output, dtype).reshape(shape.clone()),
+            tensor(winners, shape),
+        )
     }
 
     fn max_pool_backward(
@@ -269,6 +268,7 @@ impl Operations for Flex {
         planes: Planes,
         window: Window,
     ) -> FloatTensor<Self> {
+        let dtype = gradient.dtype();
         let [output] = with_slices!([gradient], |F| {
             let dx =
                 kernels::max_pool_backward::<F>(slice(&gradient), slice(&winners), planes, window);
@@ -277,7 +277,7 @@ impl Operations for Flex {
                 Shape::new([planes.count, planes.height, planes.width]),
             )]
         });
-        output
+        cast(output, dtype)
     }
 }
 
@@ -295,7 +295,8 @@ fn backward(
     statistics: Statistics,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let [x, gradient, mean, reciprocal_deviation, scale, shift] = inputs;
-    let [input, scale, shift] = with_slices!(
+    let dtypes = [x.dtype(), scale.dtype(), shift.dtype()];
+    let gradients = with_slices!(
         [x, gradient, mean, reciprocal_deviation, scale, shift],
         |F| {
             let kernel = match statistics {
@@ -322,5 +323,10 @@ fn backward(
             ]
         }
     );
-    (input, scale, shift)
+    let [input, scale, shift] = gradients;
+    (
+        cast(input, dtypes[0]),
+        cast(scale, dtypes[1]),
+        cast(shift, dtypes[2]),
+    )
 }

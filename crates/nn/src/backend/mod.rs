@@ -16,7 +16,7 @@ mod ops;
 pub use ops::Operations;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{Device, Shape, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Shape, Tensor};
 use evenkeel_kernels::{Activation, Conv2d, Dropout, Planes, Window};
 
 /// A normalized batch and the statistics it was normalized with.
@@ -26,6 +26,17 @@ pub(crate) struct Normalized<const D: usize> {
     pub mean: Tensor<1>,
     /// Biased, per channel; not part of the autodiff graph.
     pub variance: Tensor<1>,
+}
+
+/// What tensors of this type are computed in: half precision is for storage. Squares of 300 are more
+/// than `f16` holds, and 256 + 1 is 256 in `bf16`; so sums, statistics and reciprocal deviations are
+/// kept in the wider type, and only outputs and gradients are rounded, once.
+pub(crate) fn computed_in(dtype: DType) -> FloatDType {
+    match dtype {
+        DType::F64 => FloatDType::F64,
+        DType::F32 | DType::Flex32 | DType::F16 | DType::BF16 => FloatDType::F32,
+        other => panic!("evenkeel: expected a floating-point tensor, got {other:?}"),
+    }
 }
 
 fn has_kernels(device: Device) -> bool {

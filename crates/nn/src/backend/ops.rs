@@ -8,6 +8,10 @@ use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, Window};
 ///
 /// Inputs are `[N, C, ...]`, statistics and affine parameters `[C]`. The layers of this crate are
 /// the interface; call these only to build another layer.
+///
+/// Tensors need not be of one type: outputs are of the input's type, gradients of the type of what
+/// they are the gradient of, statistics (and the gradients of a convolution's weight and bias, which
+/// are not at hand) in what the input is computed in: `f64` for `f64`, otherwise `f32`.
 #[backend_extension(Flex, Autodiff)]
 pub trait Operations: Backend {
     /// Batch norm by the statistics of `x`: output, mean, biased variance, reciprocal deviation.

@@ -112,6 +112,9 @@ impl BatchNormConfig {
 /// parameters or dropping autodiff changes neither. It sits between a linear or convolutional layer
 /// (without bias: β replaces it) and the non-linearity, which can be fused into it.
 ///
+/// Half-precision input is computed in `f32`: only the output and the input's gradient are rounded to
+/// it, no statistics.
+///
 /// Parameters and state are named as PyTorch's: `weight` (γ), `bias` (β), `running_mean`,
 /// `running_var`, `num_batches_tracked`. `clone` copies the state.
 ///
@@ -201,8 +204,9 @@ impl BatchNorm {
     fn forward_by_running<const D: usize>(&self, input: Tensor<D>) -> Normalized<D> {
         let (scale, shift) = self.affine(&input);
         let device = input.device();
-        let mean = self.running_mean.get(&device).cast(scale.dtype());
-        let variance = self.running_var.get(&device).cast(scale.dtype());
+        let wide = backend::computed_in(input.dtype());
+        let mean = self.running_mean.get(&device).cast(wide);
+        let variance = self.running_var.get(&device).cast(wide);
         let reciprocal_deviation = variance.clone().add_scalar(self.epsilon).sqrt().recip();
         let output = backend::batch_norm_apply(
             input,
@@ -244,8 +248,11 @@ impl BatchNorm {
         };
         let follow = |running: &Buffer<Float>, batch: Tensor<1>| {
             let old = running.get(device);
-            let batch = batch.cast(old.dtype());
-            running.set(old.mul_scalar(1.0 - rate) + batch.mul_scalar(rate));
+            let dtype = old.dtype();
+            let wide = backend::computed_in(dtype);
+            let (old, batch) = (old.cast(wide), batch.cast(wide));
+            let new = old.mul_scalar(1.0 - rate) + batch.mul_scalar(rate);
+            running.set(new.cast(dtype));
         };
         follow(&self.running_mean, mean);
         follow(&self.running_var, variance.mul_scalar(correction));

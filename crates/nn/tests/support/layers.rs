@@ -1,0 +1,196 @@
+//! Every layer as a plain function, so that one test can run them all.
+
+use burn::module::{Param, ParamId};
+use burn::nn::PaddingConfig2d;
+use burn::tensor::{Device, Tensor};
+use evenkeel_nn::{
+    Activation, BatchNormConfig, Conv2dConfig, DropoutConfig, GlobalAvgPool, MaxPool2dConfig, Pass,
+    Scaling,
+};
+
+use super::{plain, random_of};
+
+/// The shape of all inputs.
+pub const SHAPE: [usize; 4] = [3, 4, 5, 6];
+
+type Forward = dyn Fn(Tensor<4>, &[Tensor<1>]) -> Tensor<4>;
+
+/// A layer as a function of its input and its parameters, each flat.
+pub struct Layer {
+    pub name: &'static str,
+    /// How many values each parameter has.
+    parameters: Vec<usize>,
+    forward: Box<Forward>,
+}
+
+/// Output and gradients.
+pub struct Ran {
+    pub output: Tensor<4>,
+    pub input: Tensor<4>,
+    pub parameters: Vec<Tensor<1>>,
+}
+
+impl Layer {
+    fn new(
+        name: &'static str,
+        parameters: &[usize],
+        forward: impl Fn(Tensor<4>, &[Tensor<1>]) -> Tensor<4> + 'static,
+    ) -> Self {
+        Self {
+            name,
+            parameters: parameters.to_vec(),
+            forward: Box::new(forward),
+        }
+    }
+
+    /// Random parameters: scales and weights of both signs.
+    pub fn parameters(&self, device: &Device) -> Vec<Tensor<1>> {
+        let sizes = (20..).zip(&self.parameters);
+        sizes
+            .map(|(seed, &size)| random_of(seed, [size], device))
+            .collect()
+    }
+
+    pub fn forward(&self, x: Tensor<4>, parameters: &[Tensor<1>]) -> Tensor<4> {
+        (self.forward)(x, parameters)
+    }
+
+    /// Forward, and backward from Σ y·g for some smooth g. On an autodiff device.
+    pub fn run(&self, x: Tensor<4>, parameters: &[Tensor<1>]) -> Ran {
+        self.run_with(x, parameters, |y| {
+            let g = random_of(8, y.dims(), &y.device()).sin().cast(y.dtype());
+            (y * g).sum()
+        })
+    }
+
+    /// Forward, and backward from this loss.
+    pub fn run_with(
+        &self,
+        x: Tensor<4>,
+        parameters: &[Tensor<1>],
+        loss: impl Fn(Tensor<4>) -> Tensor<1>,
+    ) -> Ran {
+        let x = x.detach().require_grad();
+        let parameters: Vec<_> = parameters
+            .iter()
+            .map(|parameter| parameter.clone().detach().require_grad())
+            .collect();
+        let output = self.forward(x.clone(), &parameters);
+        let gradients = loss(output.clone()).backward();
+        Ran {
+            output,
+            input: x.grad(&gradients).expect("a gradient of the input"),
+            parameters: parameters
+                .iter()
+                .map(|parameter| parameter.grad(&gradients).expect("of each parameter"))
+                .collect(),
+        }
+    }
+}
+
+fn param<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
+    Param::initialized(ParamId::new(), value)
+}
+
+fn batch_norm(name: &'static str, pass: fn() -> Pass, affine: bool, relu: bool) -> Layer {
+    let channels = SHAPE[1];
+    let parameters = if affine { vec![channels; 2] } else { vec![] };
+    let activation = if relu {
+        Activation::Relu
+    } else {
+        Activation::None
+    };
+    Layer::new(name, &parameters, move |x, parameters| {
+        let mut norm = BatchNormConfig::new(channels)
+            .with_affine(affine)
+            .with_activation(activation)
+            .init(&x.device());
+        if let [scale, shift] = parameters {
+            norm.weight = Some(param(scale.clone()));
+            norm.bias = Some(param(shift.clone()));
+        }
+        let state_device = x.device().without_autodiff();
+        let state = |seed| random_of(seed, [channels], &state_device);
+        norm.running_mean.set(state(30));
+        norm.running_var.set(state(31).square() + 0.5);
+        norm.forward(x, &pass())
+    })
+}
+
+fn convolution(name: &'static str, config: Conv2dConfig) -> Layer {
+    let [channels_in, channels_out] = config.channels;
+    let [height, width] = config.kernel_size;
+    let shape = [channels_out, channels_in / config.groups, height, width];
+    let parameters = [shape.iter().product(), channels_out];
+    let parameters = &parameters[..if config.bias { 2 } else { 1 }];
+    Layer::new(name, parameters, move |x, parameters| {
+        let mut conv = config.init(&x.device());
+        conv.weight = param(parameters[0].clone().reshape(shape));
+        conv.bias = parameters.get(1).cloned().map(param);
+        conv.forward(x)
+    })
+}
+
+/// Every layer, in every way in which its forward or backward differs.
+pub fn layers() -> Vec<Layer> {
+    let (train, test) = (|| Pass::train(0, 1), Pass::test);
+    let dropout = |scaling, pass: fn() -> Pass| {
+        let dropout = DropoutConfig::new(0.4).with_scaling(scaling).init();
+        move |x, _: &[Tensor<1>]| dropout.forward(x, &pass())
+    };
+    let explicit = PaddingConfig2d::Explicit;
+    vec![
+        batch_norm("batch norm in training", train, true, false),
+        batch_norm("batch norm in training, ReLU", train, true, true),
+        batch_norm("batch norm in training, plain", train, false, false),
+        batch_norm("batch norm at test", test, true, false),
+        batch_norm("batch norm at test, ReLU", test, true, true),
+        batch_norm("batch norm at test, plain", test, false, false),
+        Layer::new("dropout", &[], dropout(Scaling::Inverted, train)),
+        Layer::new("classic dropout", &[], dropout(Scaling::Classic, train)),
+        Layer::new(
+            "classic dropout at test",
+            &[],
+            dropout(Scaling::Classic, test),
+        ),
+        Layer::new("global average pool", &[], |x, _| {
+            GlobalAvgPool.forward(x).unsqueeze_dims(&[2, 3])
+        }),
+        Layer::new("max pool, halving", &[], |x, _| {
+            MaxPool2dConfig::new([2, 2]).init().forward(x)
+        }),
+        Layer::new("max pool, overlapping", &[], |x, _| {
+            let config = MaxPool2dConfig::new([3, 2]).with_stride(Some([1, 1]));
+            config.with_padding([1, 1]).init().forward(x)
+        }),
+        convolution(
+            "convolution",
+            Conv2dConfig::new([4, 3], [3, 3]).with_padding(explicit(1, 1, 1, 1)),
+        ),
+        convolution(
+            "convolution 1×1",
+            Conv2dConfig::new([4, 3], [1, 1]).with_bias(false),
+        ),
+        convolution(
+            "convolution in groups, strided",
+            Conv2dConfig::new([4, 6], [2, 3])
+                .with_groups(2)
+                .with_stride([2, 1])
+                .with_padding(explicit(1, 0, 0, 2)),
+        ),
+        convolution(
+            "convolution dilated",
+            Conv2dConfig::new([4, 2], [2, 2]).with_dilation([3, 2]),
+        ),
+    ]
+}
+
+/// The input that all layers are run on.
+pub fn input(device: &Device) -> Tensor<4> {
+    random_of(7, SHAPE, device)
+}
+
+/// The CPU with autodiff.
+pub fn autodiff() -> Device {
+    plain().autodiff()
+}
