@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Float, Int, Tensor};
 use evenkeel_kernels::{Activation, Moments};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::backend::{self, Normalized};
 use crate::{Buffer, Pass, StatisticsSource, StatisticsUpdate};
@@ -114,6 +114,7 @@ impl BatchNormConfig {
 ///
 /// Half-precision input is computed in `f32`: only the output and the input's gradient are rounded to
 /// it, no statistics.
+/// Threads may share a layer: each batch is averaged in whole, in the order in which they come.
 ///
 /// Parameters and state are named as PyTorch's: `weight` (γ), `bias` (β), `running_mean`,
 /// `running_var`, `num_batches_tracked`. `clone` copies the state.
@@ -204,9 +205,15 @@ impl BatchNorm {
     fn forward_by_running<const D: usize>(&self, input: Tensor<D>) -> Normalized<D> {
         let (scale, shift) = self.affine(&input);
         let device = input.device();
+        let (mean, variance) = {
+            let _together = self.pool.lock();
+            (
+                self.running_mean.get(&device),
+                self.running_var.get(&device),
+            )
+        };
         let wide = backend::computed_in(input.dtype());
-        let mean = self.running_mean.get(&device).cast(wide);
-        let variance = self.running_var.get(&device).cast(wide);
+        let (mean, variance) = (mean.cast(wide), variance.cast(wide));
         let reciprocal_deviation = variance.clone().add_scalar(self.epsilon).sqrt().recip();
         let output = backend::batch_norm_apply(
             input,
@@ -236,6 +243,7 @@ impl BatchNorm {
     }
 
     fn average_in(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize, device: &Device) {
+        let _alone = self.pool.lock();
         let batches = self.num_batches_tracked.get(device).add_scalar(1);
         let rate = match self.average {
             RunningAverage::Momentum(momentum) => momentum,
@@ -282,7 +290,9 @@ impl BatchNorm {
                 mean,
                 m2: variance * count as f64,
             });
-        let (pooled, batches) = self.pool.add(pass, batch);
+        let mut pool = self.pool.lock();
+        pool.add(pass, batch);
+        let pooled = &pool.moments;
         let variance = |moments: &Moments| {
             if self.unbiased {
                 moments.variance_unbiased()
@@ -299,11 +309,14 @@ impl BatchNorm {
         write(&self.running_mean, &means);
         write(&self.running_var, &variances);
         self.num_batches_tracked
-            .set(Tensor::from_data([batches as i64], device));
+            .set(Tensor::from_data([pool.batches as i64], device));
     }
 }
 
 /// The moments that a pass with [`StatisticsUpdate::Pool`] has gathered so far.
+///
+/// Whoever changes the running statistics holds its lock from the first read to the last write, and
+/// whoever uses them while reading both: threads that share a layer lose no update.
 #[derive(Debug, Default)]
 struct Pool(Mutex<Gathered>);
 
@@ -315,40 +328,32 @@ struct Gathered {
 }
 
 impl Pool {
-    /// The moments per channel and the number of batches, this one included.
-    fn add(&self, pass: u64, batch: impl Iterator<Item = Moments>) -> (Vec<Moments>, u64) {
-        // Replaced whole below, so what a panicking thread left behind is still consistent.
-        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *gathered = if gathered.pass == pass && gathered.batches > 0 {
-            let moments = gathered
-                .moments
-                .iter()
-                .zip(batch)
-                .map(|(old, new)| old.merge(&new));
-            Gathered {
-                pass,
-                batches: gathered.batches + 1,
-                moments: moments.collect(),
-            }
-        } else {
-            Gathered {
+    /// A poisoned lock only says that another forward panicked: what is gathered is replaced whole.
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathered {
+    /// Merges a batch's moments per channel; afresh if they are the first of this pass.
+    fn add(&mut self, pass: u64, batch: impl Iterator<Item = Moments>) {
+        if self.pass != pass {
+            *self = Self {
                 pass,
                 batches: 1,
                 moments: batch.collect(),
-            }
-        };
-        (gathered.moments.clone(), gathered.batches)
+            };
+            return;
+        }
+        let merged = self.moments.iter().zip(batch);
+        self.moments = merged.map(|(old, new)| old.merge(&new)).collect();
+        self.batches += 1;
     }
 }
 
 impl Clone for Pool {
     fn clone(&self) -> Self {
-        Self(Mutex::new(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        ))
+        Self(Mutex::new(self.lock().clone()))
     }
 }
 
