@@ -45,15 +45,16 @@ pub enum StatisticsUpdate {
 /// of the model a stream of its own, so that a layer added elsewhere changes nothing there. Within
 /// a scope, calls are counted; threads that share a pass should each use their own scope.
 ///
-/// Burn's `freeze()`, `no_grad()` and `valid()` stop gradients; they change nothing about the
-/// statistics or the noise of these layers, which only the pass decides.
+/// Burn's `freeze()`, `no_grad()`, `valid()` and `train()` start or stop gradients; they change
+/// nothing about the statistics or the noise of these layers, which only the pass decides.
 #[derive(Clone)]
 pub struct Pass {
     statistics: StatisticsSource,
     update: StatisticsUpdate,
     noise: Option<Key>,
     path: String,
-    calls: Arc<Mutex<HashMap<String, u64>>>,
+    /// Calls so far of each stream, which is a scope's key: names joined by dots are ambiguous.
+    calls: Arc<Mutex<HashMap<Key, u64>>>,
     identity: u64,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -74,6 +75,12 @@ impl Pass {
     }
 
     /// Training step `step` (counted over the whole training) of a run with this seed.
+    ///
+    /// Gradients accumulated over several micro-batches are *one* step: use one pass for all of its
+    /// forwards, so that calls are counted on and each micro-batch draws masks of its own (a new pass
+    /// with the same step would draw the same masks again). A norm normalizes each micro-batch by
+    /// that one's statistics and averages each in; the sum of the gradients is therefore not that of
+    /// the one large batch.
     pub fn train(seed: u64, step: u64) -> Self {
         let noise = Key::from_seed(seed).child("train").at(step);
         Self::new(
@@ -165,10 +172,7 @@ impl Pass {
         let key = self.noise?;
         // The count is a plain number: a panic elsewhere cannot leave it half-written.
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match calls.get_mut(&self.path) {
-            Some(count) => count,
-            None => calls.entry(self.path.clone()).or_default(),
-        };
+        let count = calls.entry(key).or_default();
         let call = *count;
         *count += 1;
         Some(key.at(call))
@@ -243,6 +247,7 @@ pub struct Observation<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn noise_is_a_function_of_seed_step_scope_and_call() {
@@ -276,6 +281,26 @@ mod tests {
             plain.scope("block").next_noise(),
             with_more.scope("block").next_noise()
         );
+    }
+
+    #[test]
+    fn scopes_whose_names_join_alike_count_apart() {
+        let pass = Pass::train(0, 0);
+        let alike = [
+            vec![pass.scope("a").scope("b"), pass.scope("a.b")],
+            vec![pass.clone(), pass.scope(""), pass.scope("").scope("")],
+            vec![pass.scope("c"), pass.scope("").scope("c")],
+        ];
+        for scopes in alike {
+            assert!(scopes.iter().all(|scope| scope.path() == scopes[0].path()));
+            let alone = |index: usize| {
+                let key = scopes[index].noise.map(|key| key.at(0));
+                assert_eq!(scopes[index].next_noise(), key, "its first call");
+                key
+            };
+            let keys: HashSet<_> = (0..scopes.len()).map(alone).collect();
+            assert_eq!(keys.len(), scopes.len());
+        }
     }
 
     #[test]
