@@ -17,7 +17,9 @@ use burn::tensor::{Device, Float, Int, Tensor};
 /// pending can overwrite a value that was loaded. It is saved, loaded and mapped under its field's
 /// name like a parameter, but never trained: `unfreeze()` and `set_require_grad` leave it alone.
 ///
-/// The value itself is kept off the autodiff graph; [`Buffer::get`] lifts it to where it is used.
+/// The value is kept off the autodiff graph, whatever device the module is on: Burn's `valid()` and
+/// `train()` copy it as it is, `fork()` and `to_device()` move it. After `valid()` the copy goes its
+/// own way, as any clone does: to go on training, keep the original.
 pub struct Buffer<K: Basic> {
     id: ParamId,
     value: Mutex<Tensor<1, K>>,
@@ -32,29 +34,24 @@ impl<K: Basic + Autodiff> Buffer<K> {
     fn with_id(id: ParamId, value: Tensor<1, K>) -> Self {
         Self {
             id,
-            value: Mutex::new(value),
+            value: Mutex::new(value.without_autodiff()),
         }
     }
 
-    /// The value, on `device`.
+    /// The value, on `device`: a constant to every gradient.
     pub fn get(&self, device: &Device) -> Tensor<1, K> {
         self.value().clone().to_device(device)
     }
 
     /// Replaces the value.
     pub fn set(&self, value: Tensor<1, K>) {
-        *self.value() = value;
+        *self.value() = value.without_autodiff();
     }
 
     /// A poisoned lock only says that another forward panicked; a tensor is replaced whole, so
     /// the value is good either way.
     fn value(&self) -> MutexGuard<'_, Tensor<1, K>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn edited(self, edit: impl FnOnce(Tensor<1, K>) -> Tensor<1, K>) -> Self {
-        let value = self.value().clone();
-        Self::with_id(self.id, edit(value))
     }
 }
 
@@ -86,7 +83,7 @@ impl<K: Basic + Autodiff> ModuleDisplay for Buffer<K> {}
 
 /// Burn visits each kind of tensor by a method of its own.
 macro_rules! impl_module {
-    ($kind:ty, $visit:ident, $map:ident, $untracked:expr) => {
+    ($kind:ty, $visit:ident, $map:ident) => {
         impl Module for Buffer<$kind> {
             fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
                 visitor.$visit(&Param::initialized(self.id, self.value().clone()));
@@ -95,11 +92,11 @@ macro_rules! impl_module {
             fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
                 let value = self.value().clone();
                 let (id, value, _) = mapper.$map(Param::initialized(self.id, value)).consume();
-                Self::with_id(id, $untracked(value))
+                Self::with_id(id, value)
             }
 
             fn to_device(self, device: &Device) -> Self {
-                self.edited(|value| value.to_device(device))
+                Self::with_id(self.id, self.get(device))
             }
 
             fn fork(self, device: &Device) -> Self {
@@ -119,16 +116,15 @@ macro_rules! impl_module {
             }
 
             fn valid(&self) -> Self {
-                self.clone().edited(Tensor::without_autodiff)
+                self.clone()
             }
 
             fn train(self) -> Self {
-                self.edited(Tensor::autodiff)
+                self
             }
         }
     };
 }
 
-impl_module!(Float, visit_float, map_float, |value: Tensor<1>| value
-    .set_require_grad(false));
-impl_module!(Int, visit_int, map_int, |value| value);
+impl_module!(Float, visit_float, map_float);
+impl_module!(Int, visit_int, map_int);
