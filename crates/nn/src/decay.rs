@@ -23,12 +23,14 @@ pub enum Decay {
         /// λ.
         strength: f64,
     },
-    /// R = Σ|w|, its gradient λ·sign(w) added to the loss's: drives weights to zero.
+    /// R = Σ|w|, its gradient λ·sign(w) added to the loss's (0 at 0): drives weights to zero.
+    /// Source: Tibshirani, "Regression Shrinkage and Selection via the Lasso" (1996).
     L1 {
         /// λ.
         strength: f64,
     },
     /// λ₁Σ|w| + ½λ₂Σw², both gradients added to the loss's.
+    /// Source: Zou and Hastie, "Regularization and Variable Selection via the Elastic Net" (2005).
     ElasticNet {
         /// λ₁.
         l1: f64,
@@ -71,7 +73,8 @@ impl fmt::Display for Decay {
 /// A [`Decay`] and the roles it applies to.
 ///
 /// Decaying a bias or a norm's scale regularizes nothing that the next layer could not undo, and
-/// moves what the net needs to centre its activations: both are excluded unless asked for.
+/// moves what the net needs to centre its activations: both are excluded unless asked for. Frozen
+/// parameters (Burn's `freeze()`, `no_grad()`) are not decayed either way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightDecay {
     /// The penalty.
@@ -89,8 +92,15 @@ pub struct Entry {
     pub shape: Vec<usize>,
     /// Its role.
     pub role: Role,
+    /// Whether it is trained: `freeze()` and `no_grad()` stop that, and with it the decay.
+    pub trained: bool,
     /// Whether it is decayed.
     pub decayed: bool,
+}
+
+/// Whether gradients are asked for; of what `valid()` took off autodiff, whether `train()` will.
+fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.clone().train().val().is_require_grad()
 }
 
 impl WeightDecay {
@@ -109,8 +119,11 @@ impl WeightDecay {
         self
     }
 
-    fn applies_to(&self, role: Role) -> bool {
-        self.decay != Decay::None && role != Role::Buffer && self.roles.contains(&role)
+    fn applies_to<const D: usize>(&self, role: Role, param: &Param<Tensor<D>>) -> bool {
+        self.decay != Decay::None
+            && role != Role::Buffer
+            && self.roles.contains(&role)
+            && is_trained(param)
     }
 
     /// Adds the gradient of λR(W) to `gradients`; call it between backward and the optimizer.
@@ -149,7 +162,8 @@ impl WeightDecay {
         })
     }
 
-    /// The value of λR(W), what coupled decay adds to the loss; 0 for decoupled decay.
+    /// The value of λR(W), what coupled decay adds to the loss; 0 for decoupled decay. Frozen
+    /// parameters are no part of it.
     pub fn penalty<M: Module>(&self, module: &M) -> f64 {
         let Some(strengths) = self.decay.coupled() else {
             return 0.0;
@@ -194,12 +208,13 @@ impl WeightDecay {
                 path,
                 shape,
                 role,
+                trained,
                 decayed,
             } = entry;
-            let verdict = if *decayed {
-                self.decay.to_string()
-            } else {
-                "not decayed".into()
+            let verdict = match (decayed, trained) {
+                (true, _) => self.decay.to_string(),
+                (false, true) => "not decayed".into(),
+                (false, false) => "frozen, not decayed".into(),
             };
             format!("{path} {shape:?} ({role}): {verdict}")
         });
@@ -218,10 +233,10 @@ impl ModuleVisitor for GradientAdder<'_> {
     follow_path!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !self.decay.applies_to(self.path.role(D)) {
+        if !self.decay.applies_to(self.path.role(D), param) {
             return;
         }
-        // A parameter without a gradient (frozen, or not reached) does not move at all.
+        // A parameter that the loss did not reach does not move at all.
         let Some(mut gradient) = self.gradients.remove::<D>(param.id) else {
             return;
         };
@@ -247,7 +262,7 @@ impl ModuleMapper for Shrinker<'_> {
     follow_path!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.decay.applies_to(self.path.role(D)) {
+        if !self.decay.applies_to(self.path.role(D), &param) {
             return param;
         }
         param.map(|value| {
@@ -271,7 +286,7 @@ impl ModuleVisitor for Summer<'_> {
     follow_path!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !self.decay.applies_to(self.path.role(D)) {
+        if !self.decay.applies_to(self.path.role(D), param) {
             return;
         }
         let (l1, l2) = self.strengths;
@@ -296,7 +311,8 @@ impl ModuleVisitor for Accountant<'_> {
             path: self.path.joined(),
             shape: param.lazy_shape().to_vec(),
             role,
-            decayed: self.decay.applies_to(role),
+            trained: role != Role::Buffer && is_trained(param),
+            decayed: self.decay.applies_to(role, param),
         });
     }
 }

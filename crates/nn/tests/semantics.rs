@@ -338,6 +338,36 @@ fn only_weights_are_decayed_unless_asked() {
     );
 }
 
+/// `freeze()` and `no_grad()` stop decay, in the account as in what happens.
+#[test]
+fn frozen_parameters_are_not_decayed() {
+    let device = plain().autodiff();
+    let mut net = net(&device);
+    net.head = net.head.no_grad();
+    let coupled = WeightDecay::new(Decay::L2 { strength: 0.1 });
+    for net in [net.clone(), net.valid()] {
+        let account = coupled.describe(&net).join("\n");
+        for line in [
+            "L2 0.1: 18 values decayed, 15 not",
+            "conv.weight [2, 1, 3, 3] (weight): L2 0.1",
+            "norm.weight [2] (norm): not decayed",
+            "head.weight [2, 3] (weight): frozen, not decayed",
+        ] {
+            assert!(account.contains(line), "{account}");
+        }
+    }
+    let mut without_head = net.clone();
+    without_head.head = burn::nn::LinearConfig::new(2, 3)
+        .with_initializer(burn::module::Initializer::Zeros)
+        .init(&device);
+    assert_eq!(coupled.penalty(&net), coupled.penalty(&without_head));
+    let (head, conv) = (values(net.head.weight.val()), values(net.conv.weight.val()));
+    let shrunk = WeightDecay::new(Decay::Decoupled { strength: 0.5 }).shrink(net, 1.0);
+    assert_eq!(values(shrunk.head.weight.val()), head);
+    let half: Vec<f32> = conv.iter().map(|weight| weight / 2.0).collect();
+    assert_eq!(values(shrunk.conv.weight.val()), half);
+}
+
 #[test]
 fn penalties_are_what_their_gradients_say() {
     let device = plain().autodiff();
