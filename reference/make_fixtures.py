@@ -108,19 +108,83 @@ for shape, kernel, stride, padding in [
                   "x": nullable(x), "dy": numbers(dy), "output": nullable(y), "gradient": numbers(x.grad)})
 write("max_pool", cases)
 
+def penalty(decay, weight):
+    """λR(W) as a part of the loss."""
+    l1, l2 = (decay["strength"], 0.0) if decay["kind"] == "l1" else (decay["l1"], decay["l2"])
+    return l1 * weight.abs().sum() + l2 / 2 * (weight ** 2).sum()
+
+
 cases = []
-for decay in [{"kind": "l2", "strength": 0.1}, {"kind": "decoupled", "strength": 0.1}]:
+for decay in [{"kind": "l2", "strength": 0.1}, {"kind": "decoupled", "strength": 0.1},
+              {"kind": "l1", "strength": 0.1}, {"kind": "elastic_net", "l1": 0.05, "l2": 0.2}]:
     layer = nn.Linear(3, 2)
     start = {"weight": numbers(layer.weight.T), "bias": numbers(layer.bias)}
-    strength = decay["strength"]
+    in_the_loss = decay["kind"] in ("l1", "elastic_net")
+    strength = 0.0 if in_the_loss else decay["strength"]
     groups = [{"params": [layer.weight], "weight_decay": strength}, {"params": [layer.bias], "weight_decay": 0.0}]
-    optimizer = (torch.optim.SGD(groups, 0.2, momentum=0.9, nesterov=True) if decay["kind"] == "l2"
-                 else torch.optim.AdamW(groups, 0.2, betas=(0.9, 0.99), eps=1e-8))
+    optimizer = (torch.optim.AdamW(groups, 0.2, betas=(0.9, 0.99), eps=1e-8) if decay["kind"] == "decoupled"
+                 else torch.optim.SGD(groups, 0.2, momentum=0.9, nesterov=True))
     x = torch.randn(4, 3)
     for _ in range(4):
         optimizer.zero_grad()
-        (layer(x) ** 2).mean().backward()
+        loss = (layer(x) ** 2).mean()
+        if in_the_loss:
+            loss = loss + penalty(decay, layer.weight)
+        loss.backward()
         optimizer.step()
     cases.append({"decay": decay, "x": numbers(x), "start": start,
                   "end": {"weight": numbers(layer.weight.T), "bias": numbers(layer.bias)}})
 write("optimizer", cases)
+
+cases = []
+for shape, out, kernel, stride, padding, dilation, groups, bias in [
+    ([2, 3, 5, 7], 4, [3, 3], [1, 1], [1, 1], [1, 1], 1, True),
+    ([1, 3, 5, 4], 2, [1, 1], [1, 1], [0, 0], [1, 1], 1, False),
+    ([2, 2, 9, 7], 3, [3, 2], [2, 3], [1, 0], [1, 1], 1, True),
+    ([2, 2, 8, 9], 3, [2, 3], [1, 2], [3, 2], [3, 2], 1, True),
+    ([3, 4, 5, 5], 6, [3, 3], [2, 2], [1, 1], [1, 1], 2, True),
+    ([2, 3, 6, 5], 6, [3, 3], [1, 1], [2, 2], [2, 2], 3, False),
+    ([1, 2, 6, 7], 2, [4, 2], [1, 1], "same", [1, 1], 1, True),
+    ([1, 1, 4, 4], 1, [4, 4], [1, 1], [0, 0], [1, 1], 1, True),
+]:
+    x = torch.randn(shape, requires_grad=True)
+    weight = torch.randn([out, shape[1] // groups, *kernel], requires_grad=True)
+    shift = torch.randn(out, requires_grad=True) if bias else None
+    y = F.conv2d(x, weight, shift, stride, padding, dilation, groups)
+    dy = torch.linspace(-1, 2, y.numel()).reshape(y.shape) ** 3
+    y.backward(dy)
+    cases.append({"shape": shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                  "weight_shape": list(weight.shape), "x": numbers(x), "weight": numbers(weight),
+                  "bias": numbers(shift) if bias else None, "output_shape": list(y.shape), "output": numbers(y),
+                  "gradients": {"x": numbers(x.grad), "weight": numbers(weight.grad),
+                                "bias": numbers(shift.grad) if bias else None}})
+write("conv2d", cases)
+
+
+def named(tensor):
+    """NaN and infinities have no names in JSON: their text stands for them."""
+    return [value if abs(value) < float("inf") else str(value) for value in numbers(tensor)]
+
+
+cases = []
+for shape, relu in [([6, 6], False), ([6, 6], True), ([3, 6, 5], False), ([2, 6, 3, 11], True)]:
+    # Channels with NaN, +inf, -inf, both, two of one sign, and one with neither.
+    nan, inf = float("nan"), float("inf")
+    x = torch.randn(shape)
+    rows = x.transpose(0, 1).reshape(6, -1)
+    for channel, values in enumerate([[nan], [inf], [-inf], [inf, -inf], [inf, inf]]):
+        rows[channel, 1:1 + len(values)] = torch.tensor(values)
+    x = rows.reshape(6, shape[0], *shape[2:]).transpose(0, 1).contiguous()
+    layer = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)](6)
+    case = {"shape": shape, "relu": relu, "x": named(x)}
+    # At test first, by finite statistics; then in training.
+    for mode in ["test", "train"]:
+        layer.train(mode == "train")
+        layer.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = F.relu(layer(leaf)) if relu else layer(leaf)
+        y.backward(torch.linspace(-1, 1, y.numel()).reshape(shape) ** 3)
+        case[mode] = {"output": named(y), "x": named(leaf.grad), "weight": named(layer.weight.grad),
+                      "bias": named(layer.bias.grad)}
+    cases.append(case | {"running_mean": named(layer.running_mean), "running_var": named(layer.running_var)})
+write("batch_norm_not_finite", cases)

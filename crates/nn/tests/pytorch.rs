@@ -1,12 +1,13 @@
 //! Against what PyTorch computes: `reference/make_fixtures.py` made the numbers.
 
 use burn::module::{Module, Param};
+use burn::nn::PaddingConfig2d;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamWConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use evenkeel_nn::{
-    Activation, BatchNorm, BatchNormConfig, Decay, GlobalAvgPool, MaxPool2dConfig, Pass,
-    RunningAverage, WeightDecay, cross_entropy,
+    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Decay, GlobalAvgPool,
+    MaxPool2dConfig, Pass, RunningAverage, WeightDecay, cross_entropy,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +47,14 @@ fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
             "{what}[{i}]: {found}, expected {expected}"
         );
     }
+}
+
+/// linspace(−1, end, count)³
+fn ramp(end: f64, count: usize) -> Vec<f64> {
+    let step = (end + 1.0) / (count.max(2) as f64 - 1.0);
+    (0..count)
+        .map(|i| (-1.0 + i as f64 * step).powi(3))
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -165,11 +174,7 @@ impl BatchNormCase {
         let y = layer.forward(x.clone(), pass);
         let what = format!("{:?} {pass:?}", self.shape);
         assert_close(&what, &values(y.clone()), &expected.output, tolerance);
-        let count = input.len();
-        let dy: Vec<f64> = (0..count)
-            .map(|i| (-1.0 + 2.0 * i as f64 / (count as f64 - 1.0)).powi(3))
-            .collect();
-        let dy = tensor::<D>(&dy, &self.shape, &device, dtype);
+        let dy = tensor::<D>(&ramp(1.0, input.len()), &self.shape, &device, dtype);
         let gradients = (y * dy).sum().backward();
         let dx = values(x.grad(&gradients).unwrap());
         assert_close(&format!("{what} dx"), &dx, &expected.gradients.x, tolerance);
@@ -214,6 +219,196 @@ fn batch_norm() {
         }
     }
     assert_eq!(cases.len(), 9);
+}
+
+/// NaN and infinities have no names in JSON: their text stands for them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Finite(f64),
+    Named(String),
+}
+
+fn floats(numbers: &[Number]) -> Vec<f64> {
+    let float = |number: &Number| match number {
+        Number::Finite(value) => *value,
+        Number::Named(name) => name.parse().unwrap(),
+    };
+    numbers.iter().map(float).collect()
+}
+
+#[derive(Deserialize)]
+struct NotFiniteCase {
+    shape: Vec<usize>,
+    relu: bool,
+    x: Vec<Number>,
+    test: NotFiniteRan,
+    train: NotFiniteRan,
+    running_mean: Vec<Number>,
+    running_var: Vec<Number>,
+}
+
+#[derive(Deserialize)]
+struct NotFiniteRan {
+    output: Vec<Number>,
+    x: Vec<Number>,
+    weight: Vec<Number>,
+    bias: Vec<Number>,
+}
+
+impl NotFiniteCase {
+    fn check<const D: usize>(&self, dtype: DType, tolerance: f64) {
+        let activation = if self.relu {
+            Activation::Relu
+        } else {
+            Activation::None
+        };
+        let device = Device::flex().autodiff();
+        let layer = BatchNormConfig::new(6)
+            .with_activation(activation)
+            .init(&device);
+        // At test first, by finite statistics; then in training.
+        for (pass, expected) in [(Pass::test(), &self.test), (Pass::train(0, 0), &self.train)] {
+            let x = tensor::<D>(&floats(&self.x), &self.shape, &device, dtype).require_grad();
+            let y = layer.forward(x.clone(), &pass);
+            let dy = tensor::<D>(&ramp(1.0, self.x.len()), &self.shape, &device, dtype);
+            let gradients = (y.clone() * dy).sum().backward();
+            let by = |param: &Option<Param<Tensor<1>>>| {
+                values(param.as_ref().unwrap().val().grad(&gradients).unwrap())
+            };
+            for (name, found, expected) in [
+                ("output", values(y), &expected.output),
+                ("dx", values(x.grad(&gradients).unwrap()), &expected.x),
+                ("dweight", by(&layer.weight), &expected.weight),
+                ("dbias", by(&layer.bias), &expected.bias),
+            ] {
+                let what = format!("{name} of {:?} {dtype:?} {pass:?}", self.shape);
+                assert_same(&what, &found, &floats(expected), tolerance);
+            }
+        }
+        for (name, running, expected) in [
+            ("running mean", &layer.running_mean, &self.running_mean),
+            ("running var", &layer.running_var, &self.running_var),
+        ] {
+            let found = values(running.get(&Device::flex()));
+            assert_same(name, &found, &floats(expected), 1e-5);
+        }
+    }
+}
+
+/// Close where finite, the same where not.
+#[track_caller]
+fn assert_same(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let near = (found - expected).abs() <= tolerance * (1.0 + expected.abs());
+        assert!(
+            near || found == expected || found.is_nan() && expected.is_nan(),
+            "{what}[{i}]: {found}, expected {expected}"
+        );
+    }
+}
+
+#[test]
+fn batch_norm_of_what_is_not_finite() {
+    for case in cases::<NotFiniteCase>(include_str!(
+        "../../../reference/fixtures/batch_norm_not_finite.json"
+    )) {
+        for (dtype, tolerance) in [(DType::F64, 1e-7), (DType::F32, 3e-5)] {
+            match case.shape.len() {
+                2 => case.check::<2>(dtype, tolerance),
+                3 => case.check::<3>(dtype, tolerance),
+                _ => case.check::<4>(dtype, tolerance),
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ConvCase {
+    shape: Vec<usize>,
+    weight_shape: Vec<usize>,
+    stride: [usize; 2],
+    padding: ConvPadding,
+    dilation: [usize; 2],
+    groups: usize,
+    x: Vec<f64>,
+    weight: Vec<f64>,
+    bias: Option<Vec<f64>>,
+    output_shape: Vec<usize>,
+    output: Vec<f64>,
+    gradients: ConvGradients,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ConvPadding {
+    Zeros([usize; 2]),
+    Same(#[allow(dead_code)] String),
+}
+
+#[derive(Deserialize)]
+struct ConvGradients {
+    x: Vec<f64>,
+    weight: Vec<f64>,
+    bias: Option<Vec<f64>>,
+}
+
+impl ConvCase {
+    fn layer(&self, device: &Device, dtype: DType) -> Conv2d {
+        let [out, inner, height, width] = self.weight_shape[..] else {
+            panic!("a weight has four dimensions");
+        };
+        let padding = match self.padding {
+            ConvPadding::Zeros([rows, columns]) => {
+                PaddingConfig2d::Explicit(rows, columns, rows, columns)
+            }
+            ConvPadding::Same(_) => PaddingConfig2d::Same,
+        };
+        let mut layer = Conv2dConfig::new([inner * self.groups, out], [height, width])
+            .with_stride(self.stride)
+            .with_padding(padding)
+            .with_dilation(self.dilation)
+            .with_groups(self.groups)
+            .init(device);
+        layer.weight = Param::from_tensor(tensor(&self.weight, &self.weight_shape, device, dtype));
+        let bias = self.bias.as_ref();
+        layer.bias = bias.map(|bias| Param::from_tensor(tensor(bias, &[out], device, dtype)));
+        layer
+    }
+
+    fn check(&self, dtype: DType, tolerance: f64) {
+        let device = Device::flex().autodiff();
+        let layer = self.layer(&device, dtype);
+        let x = tensor::<4>(&self.x, &self.shape, &device, dtype).require_grad();
+        let y = layer.forward(x.clone());
+        assert_eq!(y.dims().to_vec(), self.output_shape);
+        let dy = ramp(2.0, self.output.len());
+        let dy = tensor::<4>(&dy, &self.output_shape, &device, dtype);
+        let gradients = (y.clone() * dy).sum().backward();
+        assert_close("output", &values(y), &self.output, tolerance);
+        let dx = values(x.grad(&gradients).unwrap());
+        assert_close("dx", &dx, &self.gradients.x, tolerance);
+        let dweight = values(layer.weight.val().grad(&gradients).unwrap());
+        assert_close("dweight", &dweight, &self.gradients.weight, tolerance);
+        let dbias = layer
+            .bias
+            .map(|bias| values(bias.val().grad(&gradients).unwrap()));
+        assert_eq!(dbias.is_some(), self.gradients.bias.is_some());
+        if let (Some(found), Some(expected)) = (dbias, &self.gradients.bias) {
+            assert_close("dbias", &found, expected, tolerance);
+        }
+    }
+}
+
+#[test]
+fn conv2d() {
+    let cases: Vec<ConvCase> = cases(include_str!("../../../reference/fixtures/conv2d.json"));
+    assert_eq!(cases.len(), 8);
+    for case in &cases {
+        case.check(DType::F64, 1e-10);
+        case.check(DType::F32, 1e-5);
+    }
 }
 
 #[derive(Deserialize)]
@@ -345,18 +540,22 @@ struct Weights {
     bias: Vec<f64>,
 }
 
-/// Burn's optimizers under our decay move as PyTorch's with parameter groups.
+/// Burn's optimizers under our decay move as PyTorch's with parameter groups; L1 and elastic net as
+/// there with λR(W) written into the loss.
 #[test]
 fn decay_by_role() {
     let device = Device::flex().autodiff();
-    for case in cases::<OptimizerCase>(include_str!("../../../reference/fixtures/optimizer.json")) {
+    let cases: Vec<OptimizerCase> =
+        cases(include_str!("../../../reference/fixtures/optimizer.json"));
+    assert_eq!(cases.len(), 4);
+    for case in cases {
         let param = |values: &[f64]| tensor::<1>(values, &[values.len()], &device, DType::F32);
         let mut layer = burn::nn::LinearConfig::new(3, 2).init(&device);
         layer.weight = Param::from_tensor(param(&case.start.weight).reshape([3, 2]));
         layer.bias = Some(Param::from_tensor(param(&case.start.bias)));
         let decay = WeightDecay::new(case.decay);
         let mut optimizer = match case.decay {
-            Decay::L2 { .. } => {
+            Decay::L2 { .. } | Decay::L1 { .. } | Decay::ElasticNet { .. } => {
                 let momentum = MomentumConfig::new()
                     .with_dampening(0.0)
                     .with_nesterov(true);
