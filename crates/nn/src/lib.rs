@@ -1,8 +1,9 @@
 //! Normalization and noise layers for [Burn](burn), each with its training noise and its
 //! test-time average made explicit.
 //!
-//! Every forward takes a [`Pass`], which says what this pass over the network is for: nothing is
-//! inferred from a device or a flag that somebody forgot to set.
+//! The forward of every layer that differs between training and test takes a [`Pass`], which says what
+//! this pass over the network is for: nothing is inferred from a device or a flag that somebody forgot
+//! to set. Pooling and convolution, the same in both, take none.
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
