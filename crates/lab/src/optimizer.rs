@@ -209,24 +209,32 @@ mod tests {
         bias: Vec<f64>,
     }
 
-    /// Four steps of SGD with Nesterov momentum and L2, and of AdamW, on mean(y²): as PyTorch's.
+    /// Four steps of SGD with Nesterov momentum and L2, L1 and elastic net, and of AdamW, on mean(y²):
+    /// as PyTorch's.
     #[test]
     fn steps_are_pytorchs() {
         let device = Device::flex().autodiff();
         let text = include_str!("../../../reference/fixtures/optimizer.json");
         let file: File = serde_json::from_str(text).unwrap();
-        assert_eq!(file.cases.len(), 2);
+        assert_eq!(file.cases.len(), 4);
         for case in file.cases {
-            let (kind, optimizer) = match case.decay {
-                Decay::L2 { .. } => ("l2", "{ kind = \"sgd\", learning_rate = 0.2 }"),
-                _ => (
-                    "decoupled",
+            let sgd = "{ kind = \"sgd\", learning_rate = 0.2 }";
+            let (penalty, optimizer) = match case.decay {
+                Decay::L2 { strength } => (format!("kind = \"l2\", strength = {strength}"), sgd),
+                Decay::L1 { strength } => (format!("kind = \"l1\", strength = {strength}"), sgd),
+                Decay::ElasticNet { l1, l2 } => {
+                    let penalty = format!("kind = \"elastic_net\", l1 = {l1}, l2 = {l2}");
+                    (penalty, sgd)
+                }
+                Decay::Decoupled { strength } => (
+                    format!("kind = \"decoupled\", strength = {strength}"),
                     "{ kind = \"adamw\", learning_rate = 0.2, beta2 = 0.99 }",
                 ),
+                Decay::None => panic!("no decay in the fixture"),
             };
             let recipe = recipe(&[
                 format!("optimizer={optimizer}"),
-                format!("decay.penalty={{ kind = \"{kind}\", strength = 0.1 }}"),
+                format!("decay.penalty={{ {penalty} }}"),
             ]);
             assert_eq!(recipe.decay.penalty, case.decay);
             let mut optimizer = Optimizer::new(&recipe);
