@@ -61,7 +61,7 @@ fn header(body: &mut String, folder: &Path, run: &Run) {
         grouped(run.data.test_examples as u64),
         run.data.classes.len(),
         run.seed,
-        escape(&run.started),
+        escape(&run.started.replace('T', " ").replace('Z', " UTC")),
     );
     let command = format!(
         "<code>evenkeel train --resume {}</code>",
@@ -241,9 +241,9 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
             gap: false,
         },
         Plot {
-            title: "Generalization gap",
+            title: "Generalization gap, in points",
             x: "epoch",
-            unit: (100.0, " points"),
+            unit: (100.0, ""),
             series: plain("train minus test accuracy", gap),
             gap: false,
         },

@@ -130,6 +130,17 @@ fn assert_balanced(page: &str) {
     assert!(open.is_empty(), "{open:?} left open");
 }
 
+/// The margin left of a plot holds this many characters of a tick's label.
+const LABEL: usize = 8;
+
+fn assert_labels_fit(page: &str) {
+    let ticks = page.split("text-anchor=\"end\">").skip(1);
+    for tick in ticks {
+        let label = tick.split('<').next().unwrap();
+        assert!(label.chars().count() <= LABEL, "{label}");
+    }
+}
+
 #[test]
 fn runs_of_every_kind_have_a_page() {
     let many: Vec<String> = (0..100).map(|i| format!("class {i}")).collect();
@@ -151,6 +162,7 @@ fn runs_of_every_kind_have_a_page() {
                     shown.as_ref(),
                 );
                 assert_balanced(&page);
+                assert_labels_fit(&page);
                 assert_eq!(page.contains("role=\"status\""), !finished);
                 assert_eq!(page.contains("90.00\u{a0}%"), finished);
                 let resumable = matches!(status, Status::Running | Status::Interrupted);
