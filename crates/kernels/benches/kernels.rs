@@ -4,9 +4,10 @@
 
 use divan::{Bencher, black_box};
 use evenkeel_kernels::{
-    Activation, Affine, Channels, Conv2d, Dropout, Planes, Scaling, Window, batch_norm_train,
-    batch_norm_train_backward, conv2d, conv2d_input_gradient, conv2d_weight_gradient, dropout,
-    global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward,
+    Activation, Affine, Channels, Conv2d, Dropout, Planes, RowNorm, RowStatistics, Rows, Scaling,
+    Window, batch_norm_train, batch_norm_train_backward, conv2d, conv2d_input_gradient,
+    conv2d_weight_gradient, dropout, global_avg_pool, global_avg_pool_backward, max_pool,
+    max_pool_backward, row_norm, row_norm_backward,
 };
 use evenkeel_random::Key;
 
@@ -71,6 +72,55 @@ fn batch_norm_backward(bencher: Bencher, of: [usize; 3]) {
     bencher.bench_local(|| {
         batch_norm_train_backward(black_box(&x), &dy, shape, &ones, &ones, affine, relu)
     });
+}
+
+/// `[examples, groups, channels, positions]`: layer norms of tokens, group and instance norms.
+const ROWS: [[usize; 4]; 6] = [
+    [32 * 128, 1, 768, 1],
+    [8 * 1024, 1, 1024, 1],
+    [64, 32, 2, 56 * 56],
+    [128, 32, 2, 28 * 28],
+    [128, 32, 8, 7 * 7],
+    [64, 64, 1, 56 * 56],
+];
+
+fn rows([examples, groups, channels, positions]: [usize; 4]) -> RowNorm {
+    RowNorm {
+        shape: Rows {
+            examples,
+            groups,
+            channels,
+            positions,
+        },
+        statistics: RowStatistics::Deviation,
+        epsilon: 1e-5,
+        activation: Activation::None,
+    }
+}
+
+#[divan::bench(args = ROWS)]
+fn row_norm_forward(bencher: Bencher, of: [usize; 4]) {
+    let norm = rows(of);
+    let (x, ones) = (values(norm.shape.len()), vec![1.0; norm.shape.parameters()]);
+    let affine = Affine {
+        scale: &ones,
+        shift: &ones,
+    };
+    bencher.bench_local(|| row_norm(black_box(&x), affine, &norm));
+}
+
+#[divan::bench(name = "row_norm_backward", args = ROWS)]
+fn backward_of_row_norm(bencher: Bencher, of: [usize; 4]) {
+    let norm = rows(of);
+    let shape = norm.shape;
+    let (x, dy) = (values(shape.len()), values(shape.len()));
+    let (ones, of_rows) = (vec![1.0; shape.parameters()], vec![1.0; shape.count()]);
+    let affine = Affine {
+        scale: &ones,
+        shift: &ones,
+    };
+    bencher
+        .bench_local(|| row_norm_backward(black_box(&x), &dy, &of_rows, &of_rows, affine, &norm));
 }
 
 #[divan::bench(args = [SHAPES[0], SHAPES[4]])]

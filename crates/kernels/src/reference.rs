@@ -1,6 +1,8 @@
 //! The definitions: naive loops in `f64`, written to be read, which every fast path must match.
 
-use crate::{Activation, Channels, Conv2d, Dropout, Planes, Window, keeps};
+use crate::{
+    Activation, Channels, Conv2d, Dropout, Planes, RowNorm, RowStatistics, Rows, Window, keeps,
+};
 
 /// What [`batch_norm_train`] returns, all of it in `f64`.
 #[derive(Clone, Debug)]
@@ -134,6 +136,94 @@ pub fn batch_norm_apply_backward(
         }
     }
     [dx, dscale, dshift]
+}
+
+/// What [`row_norm`] returns, all of it in `f64`.
+#[derive(Clone, Debug)]
+pub struct RowForward {
+    /// In the shape of the input.
+    pub output: Vec<f64>,
+    /// μ, per row.
+    pub mean: Vec<f64>,
+    /// r, per row.
+    pub reciprocal_deviation: Vec<f64>,
+}
+
+/// The row and the channel of element i.
+fn row_and_channel(shape: Rows, i: usize) -> (usize, usize) {
+    let row = i / shape.row();
+    let channel = i / shape.positions % shape.channels;
+    (row, row % shape.groups * shape.channels + channel)
+}
+
+/// μ = mean of x (or 0), r = 1/√(mean of (x − μ)² + ε), both per row;
+/// y = activation(γ·(x − μ)·r + β).
+pub fn row_norm(x: &[f64], scale: &[f64], shift: &[f64], norm: &RowNorm) -> RowForward {
+    let shape = norm.shape;
+    let count = shape.row() as f64;
+    let (mut mean, mut reciprocal_deviation) = (vec![0.0; shape.count()], Vec::new());
+    for row in 0..shape.count() {
+        let x = &x[row * shape.row()..][..shape.row()];
+        if norm.statistics == RowStatistics::Deviation {
+            mean[row] = x.iter().sum::<f64>() / count;
+        }
+        let squares = x.iter().map(|x| (x - mean[row]).powi(2));
+        let square = squares.sum::<f64>() / count;
+        reciprocal_deviation.push(1.0 / (square + norm.epsilon).sqrt());
+    }
+    let value = |(i, x): (usize, &f64)| {
+        let (row, channel) = row_and_channel(shape, i);
+        let normalized = (x - mean[row]) * reciprocal_deviation[row];
+        activate(
+            norm.activation,
+            scale[channel] * normalized + shift[channel],
+        )
+    };
+    let output = x.iter().enumerate().map(value).collect();
+    RowForward {
+        output,
+        mean,
+        reciprocal_deviation,
+    }
+}
+
+/// The gradients by x, γ, β of Σ y·dy.
+pub fn row_norm_backward(
+    x: &[f64],
+    dy: &[f64],
+    scale: &[f64],
+    shift: &[f64],
+    norm: &RowNorm,
+) -> [Vec<f64>; 3] {
+    let shape = norm.shape;
+    let forward = row_norm(x, scale, shift, norm);
+    let parameters = shape.parameters();
+    let (mut dscale, mut dshift) = (vec![0.0; parameters], vec![0.0; parameters]);
+    let (mut sums, mut products) = (vec![0.0; shape.count()], vec![0.0; shape.count()]);
+    let (mut gradients, mut normalized) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    for i in 0..x.len() {
+        let (row, channel) = row_and_channel(shape, i);
+        normalized[i] = (x[i] - forward.mean[row]) * forward.reciprocal_deviation[row];
+        let before = scale[channel] * normalized[i] + shift[channel];
+        let blocked = norm.activation == Activation::Relu && before <= 0.0;
+        let gradient = if blocked { 0.0 } else { dy[i] };
+        dshift[channel] += gradient;
+        dscale[channel] += gradient * normalized[i];
+        gradients[i] = gradient * scale[channel];
+        sums[row] += gradients[i];
+        products[row] += gradients[i] * normalized[i];
+    }
+    let count = shape.row() as f64;
+    let gradient = |i: usize| {
+        let (row, _) = row_and_channel(shape, i);
+        let of_mean = match norm.statistics {
+            RowStatistics::Deviation => sums[row] / count,
+            RowStatistics::RootMeanSquare => 0.0,
+        };
+        let of_deviation = normalized[i] * products[row] / count;
+        forward.reciprocal_deviation[row] * (gradients[i] - of_mean - of_deviation)
+    };
+    [(0..x.len()).map(gradient).collect(), dscale, dshift]
 }
 
 /// y\[i\] = x\[i\] times 0 or `kept`.

@@ -13,7 +13,7 @@ pub(crate) const LANES: usize = 16;
 
 /// K sums in progress, each in lanes.
 #[derive(Clone, Copy)]
-pub(crate) struct LaneSums<T, const K: usize>([[T; LANES]; K]);
+pub(crate) struct LaneSums<T, const K: usize>(pub [[T; LANES]; K]);
 
 impl<T: Float, const K: usize> LaneSums<T, K> {
     #[inline(always)]

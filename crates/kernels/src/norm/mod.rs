@@ -4,6 +4,7 @@ mod batch;
 mod channels;
 mod columns;
 mod moments;
+mod rows;
 mod slabs;
 
 pub use batch::{
@@ -12,3 +13,4 @@ pub use batch::{
 };
 pub use channels::Channels;
 pub use moments::Moments;
+pub use rows::{RowForward, RowNorm, RowStatistics, Rows, row_norm, row_norm_backward};

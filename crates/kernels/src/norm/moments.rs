@@ -117,6 +117,7 @@ impl Moments {
     }
 
     /// Of these values.
+    #[inline(always)]
     pub fn of<T: Float>(values: &[T]) -> Self {
         let mut all = Self::default();
         for stretch in values.chunks(STRETCH) {
