@@ -188,3 +188,39 @@ for shape, relu in [([6, 6], False), ([6, 6], True), ([3, 6, 5], False), ([2, 6,
                       "bias": named(layer.bias.grad)}
     cases.append(case | {"running_mean": named(layer.running_mean), "running_var": named(layer.running_var)})
 write("batch_norm_not_finite", cases)
+
+class ChannelsFirst(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+cases = []
+for name, shape, options, layer in [
+    ("layer", [3, 4, 6], {"num_features": 6}, nn.LayerNorm(6)),
+    ("layer", [5, 33], {"num_features": 33, "bias": False, "epsilon": 1e-3}, nn.LayerNorm(33, eps=1e-3, bias=False)),
+    ("layer", [2, 3, 4, 5], {"num_features": 20, "dimensions": 2}, nn.LayerNorm([4, 5])),
+    ("layer", [4, 7], {"num_features": 7, "affine": False}, nn.LayerNorm(7, elementwise_affine=False)),
+    ("layer", [2, 5, 3, 4], {"num_features": 5, "channels_first": True}, ChannelsFirst(5)),
+    ("rms", [3, 4, 6], {"num_features": 6, "epsilon": 1e-6}, nn.RMSNorm(6, eps=1e-6)),
+    ("rms", [2, 3, 20], {"num_features": 60, "dimensions": 2}, nn.RMSNorm([3, 20], eps=1e-5)),
+    ("rms", [4, 17], {"num_features": 17, "affine": False}, nn.RMSNorm(17, eps=1e-5, elementwise_affine=False)),
+    ("group", [3, 6, 4, 5], {"num_groups": 3, "num_channels": 6}, nn.GroupNorm(3, 6)),
+    ("group", [2, 8], {"num_groups": 2, "num_channels": 8, "epsilon": 1e-3}, nn.GroupNorm(2, 8, eps=1e-3)),
+    ("group", [2, 4, 7, 2, 2], {"num_groups": 1, "num_channels": 4, "affine": False}, nn.GroupNorm(1, 4, affine=False)),
+    ("instance", [3, 4, 5, 6], {"num_features": 4}, nn.InstanceNorm2d(4)),
+    ("instance", [2, 3, 5], {"num_features": 3, "affine": True}, nn.InstanceNorm1d(3, affine=True)),
+]:
+    parameters = dict(layer.named_parameters())
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            low = 0.5 if key == "weight" else -0.4
+            parameter.copy_(torch.linspace(low, low + 1, parameter.numel()).reshape(parameter.shape))
+    for relu in [False, True] if name != "rms" else [False]:
+        layer.zero_grad()
+        x = (torch.randn(shape) * 2 + 1).requires_grad_()
+        y = F.relu(layer(x)) if relu else layer(x)
+        dy = torch.linspace(-1, 1, y.numel()).reshape(shape) ** 3
+        y.backward(dy)
+        cases.append({"norm": name, "shape": shape, "options": options, "relu": relu, "x": numbers(x), "output": numbers(y),
+                      "gradients": {"x": numbers(x.grad)} | {k: numbers(p.grad) for k, p in parameters.items()}})
+write("row_norms", cases)

@@ -47,6 +47,9 @@ pub use init::initialize;
 pub use loss::cross_entropy;
 pub use module_path::Role;
 pub use noise::{Dropout, DropoutConfig};
-pub use norm::{BatchNorm, BatchNormConfig, RunningAverage};
+pub use norm::{
+    BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, InstanceNorm, InstanceNormConfig,
+    LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig, RunningAverage,
+};
 pub use pass::{Observation, Observer, Pass, StatisticsSource, StatisticsUpdate};
 pub use pool::{GlobalAvgPool, MaxPool2d, MaxPool2dConfig};

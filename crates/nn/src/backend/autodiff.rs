@@ -7,7 +7,7 @@ use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Shape};
-use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, Window};
+use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, RowNorm, Window};
 
 use super::{Operations, planes};
 
@@ -19,15 +19,21 @@ struct NormState<B: Backend> {
     x: NodeId,
     scale: NodeId,
     shift: NodeId,
-    /// Mean and reciprocal deviation: statistics of the batch, or constants.
+    /// Mean and reciprocal deviation.
     statistics: Saved<B>,
-    activation: Activation,
+    norm: Norm,
+}
+
+/// Where the statistics came from: constants have no gradient of their own.
+#[derive(Debug, Clone, Copy)]
+enum Norm {
+    OfTheBatch(Activation),
+    Constant(Activation),
+    OfTheRows(RowNorm),
 }
 
 #[derive(Debug)]
-struct NormBackward {
-    statistics_of_the_batch: bool,
-}
+struct NormBackward;
 
 impl<B: Operations> Backward<B, 3> for NormBackward {
     type State = NormState<B>;
@@ -43,26 +49,21 @@ impl<B: Operations> Backward<B, 3> for NormBackward {
             x,
             scale,
             shift,
-            statistics: (mean, reciprocal_deviation),
-            activation,
+            statistics: (mean, r),
+            norm,
         } = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
         let scale = checkpointer.retrieve_node_output::<FloatTensor<B>>(scale);
         let shift = checkpointer.retrieve_node_output::<FloatTensor<B>>(shift);
-        let backward = if self.statistics_of_the_batch {
-            B::channel_norm_backward
-        } else {
-            B::channel_norm_apply_backward
+        let (x, scale, shift) = match norm {
+            Norm::OfTheBatch(activation) => {
+                B::channel_norm_backward(x, gradient, mean, r, scale, shift, activation)
+            }
+            Norm::Constant(activation) => {
+                B::channel_norm_apply_backward(x, gradient, mean, r, scale, shift, activation)
+            }
+            Norm::OfTheRows(norm) => B::row_norm_backward(x, gradient, mean, r, scale, shift, norm),
         };
-        let (x, scale, shift) = backward(
-            x,
-            gradient,
-            mean,
-            reciprocal_deviation,
-            scale,
-            shift,
-            activation,
-        );
         for (parent, gradient) in ops.parents.into_iter().zip([x, scale, shift]) {
             if let Some(node) = parent {
                 gradients.register::<B>(node.id, gradient);
@@ -192,11 +193,8 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         FloatTensor<Self>,
     ) {
         let nodes = [x.node(), scale.node(), shift.node()];
-        let operation = NormBackward {
-            statistics_of_the_batch: true,
-        };
         let (output, mean, variance, reciprocal_deviation);
-        match operation.prepare::<C>(nodes).compute_bound().stateful() {
+        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let checkpoints = (
                     prep.checkpoint(&x),
@@ -212,7 +210,7 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                     activation,
                 );
                 let statistics = (mean.clone(), reciprocal_deviation.clone());
-                let state = norm_state(checkpoints, statistics, activation);
+                let state = norm_state(checkpoints, statistics, Norm::OfTheBatch(activation));
                 output = prep.finish(state, forward);
             }
             OpsKind::UnTracked(prep) => {
@@ -245,9 +243,6 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         activation: Activation,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), scale.node(), shift.node()];
-        let operation = NormBackward {
-            statistics_of_the_batch: false,
-        };
         let statistics = (mean.into_primitive(), reciprocal_deviation.into_primitive());
         let apply = |x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>| {
             let (mean, reciprocal_deviation) = statistics.clone();
@@ -261,7 +256,7 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 activation,
             )
         };
-        match operation.prepare::<C>(nodes).compute_bound().stateful() {
+        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let checkpoints = (
                     prep.checkpoint(&x),
@@ -269,10 +264,44 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                     prep.checkpoint(&shift),
                 );
                 let output = apply(x, scale, shift);
-                prep.finish(norm_state(checkpoints, statistics, activation), output)
+                let norm = Norm::Constant(activation);
+                prep.finish(norm_state(checkpoints, statistics, norm), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(apply(x, scale, shift)),
         }
+    }
+
+    fn row_norm(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: RowNorm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), scale.node(), shift.node()];
+        let forward = |x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>| {
+            let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
+            B::row_norm(x.into_primitive(), scale, shift, norm)
+        };
+        let (output, mean, reciprocal_deviation) =
+            match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(mut prep) => {
+                    let checkpoints = (
+                        prep.checkpoint(&x),
+                        prep.checkpoint(&scale),
+                        prep.checkpoint(&shift),
+                    );
+                    let (output, mean, r) = forward(x, scale, shift);
+                    let statistics = (mean.clone(), r.clone());
+                    let state = norm_state(checkpoints, statistics, Norm::OfTheRows(norm));
+                    (prep.finish(state, output), mean, r)
+                }
+                OpsKind::UnTracked(prep) => {
+                    let (output, mean, r) = forward(x, scale, shift);
+                    (prep.finish(output), mean, r)
+                }
+            };
+        let constant = <Self as burn::backend::AutodiffBackend>::from_inner;
+        (output, constant(mean), constant(reciprocal_deviation))
     }
 
     fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
@@ -402,6 +431,18 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         no_second_derivative("channel_norm_apply")
     }
 
+    fn row_norm_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: RowNorm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        no_second_derivative("row_norm")
+    }
+
     fn global_avg_pool_backward(_: FloatTensor<Self>, _: Channels) -> FloatTensor<Self> {
         no_second_derivative("global_avg_pool")
     }
@@ -410,14 +451,14 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
 fn norm_state<B: Backend>(
     (x, scale, shift): (NodeId, NodeId, NodeId),
     statistics: Saved<B>,
-    activation: Activation,
+    norm: Norm,
 ) -> NormState<B> {
     NormState {
         x,
         scale,
         shift,
         statistics,
-        activation,
+        norm,
     }
 }
 

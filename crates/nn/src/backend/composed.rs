@@ -8,7 +8,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor, TensorData};
-use evenkeel_kernels::{Activation, Conv2d, Dropout, Window};
+use evenkeel_kernels::{Activation, Conv2d, Dropout, RowNorm, RowStatistics, Window};
 
 use super::{Normalized, computed_in};
 
@@ -72,6 +72,28 @@ pub(super) fn batch_norm_apply<const D: usize>(
         * per_channel(scale * reciprocal_deviation)
         + per_channel(shift);
     activate(output.reshape(shape), activation).cast(dtype)
+}
+
+pub(super) fn row_norm<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    norm: RowNorm,
+) -> Tensor<D> {
+    let rows = norm.shape;
+    let (shape, dtype) = (x.shape(), x.dtype());
+    let [scale, shift] = [scale, shift].map(|parameter| widened(parameter, dtype));
+    let x = widened(x, dtype).reshape([rows.examples, rows.groups, rows.row()]);
+    let centred = match norm.statistics {
+        RowStatistics::Deviation => x.clone() - x.mean_dim(2),
+        RowStatistics::RootMeanSquare => x,
+    };
+    let square = centred.clone().square().mean_dim(2);
+    let normalized = centred / square.add_scalar(norm.epsilon).sqrt();
+    let channels = [rows.examples, rows.groups, rows.channels, rows.positions];
+    let parameters = |values: Tensor<1>| values.reshape([1, rows.groups, rows.channels, 1]);
+    let output = normalized.reshape(channels) * parameters(scale) + parameters(shift);
+    activate(output.reshape(shape), norm.activation).cast(dtype)
 }
 
 /// The mask is computed on the host, so that it is the same bits as the kernels'.

@@ -6,7 +6,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use evenkeel_kernels::{
-    self as kernels, Activation, Affine, Channels, Conv2d, Dropout, Planes, Window,
+    self as kernels, Activation, Affine, Channels, Conv2d, Dropout, Planes, RowNorm, Window,
 };
 
 use super::{Operations, computed_in, planes};
@@ -155,6 +155,69 @@ impl Operations for Flex {
         let shape = x.shape();
         let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
         backward(inputs, shape, activation, Statistics::Constant)
+    }
+
+    fn row_norm(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: RowNorm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (shape, dtype) = (x.shape(), x.dtype());
+        let [output, mean, reciprocal_deviation] = with_slices!([x, scale, shift], |F| {
+            let affine = Affine {
+                scale: slice(&scale),
+                shift: slice(&shift),
+            };
+            let forward = kernels::row_norm::<F>(slice(&x), affine, &norm);
+            [
+                tensor(forward.output, shape),
+                vector(forward.mean),
+                vector(forward.reciprocal_deviation),
+            ]
+        });
+        (cast(output, dtype), mean, reciprocal_deviation)
+    }
+
+    fn row_norm_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        reciprocal_deviation: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: RowNorm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let shape = x.shape();
+        let dtypes = [x.dtype(), scale.dtype(), shift.dtype()];
+        let gradients = with_slices!(
+            [x, gradient, mean, reciprocal_deviation, scale, shift],
+            |F| {
+                let affine = Affine {
+                    scale: slice(&scale),
+                    shift: slice(&shift),
+                };
+                let gradients = kernels::row_norm_backward::<F>(
+                    slice(&x),
+                    slice(&gradient),
+                    slice(&mean),
+                    slice(&reciprocal_deviation),
+                    affine,
+                    &norm,
+                );
+                [
+                    tensor(gradients.input, shape),
+                    vector(gradients.scale),
+                    vector(gradients.shift),
+                ]
+            }
+        );
+        let [input, scale, shift] = gradients;
+        (
+            cast(input, dtypes[0]),
+            cast(scale, dtypes[1]),
+            cast(shift, dtypes[2]),
+        )
     }
 
     fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {

@@ -17,7 +17,7 @@ pub use ops::Operations;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Device, FloatDType, Shape, Tensor};
-use evenkeel_kernels::{Activation, Conv2d, Dropout, Planes, Window};
+use evenkeel_kernels::{Activation, Conv2d, Dropout, Planes, RowNorm, Window};
 
 /// A normalized batch and the statistics it was normalized with.
 pub(crate) struct Normalized<const D: usize> {
@@ -91,6 +91,25 @@ pub(crate) fn batch_norm_apply<const D: usize>(
         shift.into_dispatch(),
         activation,
     ))
+}
+
+/// A norm by the rows that `norm` says `x` to consist of.
+pub(crate) fn row_norm<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    norm: RowNorm,
+) -> Tensor<D> {
+    if !has_kernels(x.device()) {
+        return composed::row_norm(x, scale, shift, norm);
+    }
+    let (output, ..) = <Dispatch as Operations>::row_norm(
+        x.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        norm,
+    );
+    Tensor::from_dispatch(output)
 }
 
 /// Multiplies by the mask that `dropout` names: elements in the order of the tensor's shape.

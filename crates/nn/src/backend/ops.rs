@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
-use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, Window};
+use evenkeel_kernels::{Activation, Channels, Conv2d, Dropout, Planes, RowNorm, Window};
 
 /// Fused operations, implemented for `Flex` by slices and for `Autodiff` over them.
 ///
@@ -58,6 +58,25 @@ pub trait Operations: Backend {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Norm by rows: output, mean and reciprocal deviation per row.
+    fn row_norm(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: RowNorm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Gradients of `row_norm` with respect to `x`, `scale`, `shift`.
+    fn row_norm_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        reciprocal_deviation: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: RowNorm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// Multiplication by a mask that is computed, never stored. Its own gradient.

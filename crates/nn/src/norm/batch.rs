@@ -6,6 +6,7 @@ use burn::tensor::{Device, Float, Int, Tensor};
 use evenkeel_kernels::{Activation, Moments};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::affine::{self, Affine};
 use crate::backend::{self, Normalized};
 use crate::{Buffer, Pass, StatisticsSource, StatisticsUpdate};
 
@@ -73,14 +74,9 @@ impl BatchNormConfig {
             );
         }
         let state_device = device.clone().without_autodiff();
-        let parameter = |value: Tensor<1>| Param::from_tensor(value);
         BatchNorm {
-            weight: self
-                .affine
-                .then(|| parameter(Tensor::ones([features], device))),
-            bias: self
-                .affine
-                .then(|| parameter(Tensor::zeros([features], device))),
+            weight: affine::scale(self.affine, features, device),
+            bias: affine::shift(self.affine, features, device),
             running_mean: Buffer::new(Tensor::zeros([features], &state_device)),
             running_var: Buffer::new(Tensor::ones([features], &state_device)),
             num_batches_tracked: Buffer::new(Tensor::zeros([1], &state_device)),
@@ -232,14 +228,11 @@ impl BatchNorm {
 
     /// γ and β; ones and zeros where the layer is not affine.
     fn affine<const D: usize>(&self, input: &Tensor<D>) -> (Tensor<1>, Tensor<1>) {
-        let constant =
-            |value: f64| Tensor::full([self.num_features], value, (&input.device(), input.dtype()));
-        let scale = self
-            .weight
-            .as_ref()
-            .map_or_else(|| constant(1.0), Param::val);
-        let shift = self.bias.as_ref().map_or_else(|| constant(0.0), Param::val);
-        (scale, shift)
+        let affine = Affine {
+            scale: self.weight.as_ref(),
+            shift: self.bias.as_ref(),
+        };
+        affine.or_identity(self.num_features, input)
     }
 
     fn average_in(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize, device: &Device) {

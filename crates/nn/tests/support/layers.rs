@@ -4,8 +4,8 @@ use burn::module::{Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::{
-    Activation, BatchNormConfig, Conv2dConfig, DropoutConfig, GlobalAvgPool, MaxPool2dConfig, Pass,
-    Scaling,
+    Activation, BatchNormConfig, Conv2dConfig, DropoutConfig, GlobalAvgPool, GroupNormConfig,
+    InstanceNormConfig, LayerNormConfig, MaxPool2dConfig, Pass, RmsNormConfig, Scaling,
 };
 
 use super::{plain, random_of};
@@ -117,6 +117,39 @@ fn batch_norm(name: &'static str, pass: fn() -> Pass, affine: bool, relu: bool) 
     })
 }
 
+fn layer_norm(name: &'static str, config: LayerNormConfig) -> Layer {
+    let parameters = match (config.affine, config.bias) {
+        (true, true) => vec![config.num_features; 2],
+        (true, false) => vec![config.num_features],
+        (false, _) => vec![],
+    };
+    Layer::new(name, &parameters, move |x, parameters| {
+        let mut norm = config.init(&x.device());
+        norm.weight = parameters.first().cloned().map(param);
+        norm.bias = parameters.get(1).cloned().map(param);
+        norm.forward(x, &Pass::test())
+    })
+}
+
+fn rms_norm(name: &'static str, config: RmsNormConfig) -> Layer {
+    Layer::new(name, &[config.num_features], move |x, parameters| {
+        let mut norm = config.init(&x.device());
+        norm.weight = Some(param(parameters[0].clone()));
+        norm.forward(x, &Pass::test())
+    })
+}
+
+fn group_norm(name: &'static str, groups: usize, activation: Activation) -> Layer {
+    let channels = SHAPE[1];
+    Layer::new(name, &[channels; 2], move |x, parameters| {
+        let config = GroupNormConfig::new(groups, channels).with_activation(activation);
+        let mut norm = config.init(&x.device());
+        norm.weight = Some(param(parameters[0].clone()));
+        norm.bias = Some(param(parameters[1].clone()));
+        norm.forward(x, &Pass::test())
+    })
+}
+
 fn convolution(name: &'static str, config: Conv2dConfig) -> Layer {
     let [channels_in, channels_out] = config.channels;
     let [height, width] = config.kernel_size;
@@ -146,6 +179,31 @@ pub fn layers() -> Vec<Layer> {
         batch_norm("batch norm at test", test, true, false),
         batch_norm("batch norm at test, ReLU", test, true, true),
         batch_norm("batch norm at test, plain", test, false, false),
+        layer_norm("layer norm", LayerNormConfig::new(SHAPE[3])),
+        layer_norm(
+            "layer norm of two dimensions, ReLU, without shift",
+            LayerNormConfig::new(SHAPE[2] * SHAPE[3])
+                .with_dimensions(2)
+                .with_bias(false)
+                .with_activation(Activation::Relu),
+        ),
+        layer_norm(
+            "layer norm channels first, plain",
+            LayerNormConfig::new(SHAPE[1])
+                .with_channels_first(true)
+                .with_affine(false),
+        ),
+        rms_norm("RMS norm", RmsNormConfig::new(SHAPE[3])),
+        rms_norm(
+            "RMS norm of three dimensions",
+            RmsNormConfig::new(SHAPE[1] * SHAPE[2] * SHAPE[3]).with_dimensions(3),
+        ),
+        group_norm("group norm", 2, Activation::None),
+        group_norm("group norm of one group, ReLU", 1, Activation::Relu),
+        Layer::new("instance norm", &[], |x, _| {
+            let norm = InstanceNormConfig::new(SHAPE[1]).init(&x.device());
+            norm.forward(x, &Pass::test())
+        }),
         Layer::new("dropout", &[], dropout(Scaling::Inverted, train)),
         Layer::new("classic dropout", &[], dropout(Scaling::Classic, train)),
         Layer::new(

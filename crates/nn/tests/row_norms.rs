@@ -1,0 +1,269 @@
+//! Layer, RMS, group and instance norm: against PyTorch (`reference/make_fixtures.py`), and what is
+//! particular to each.
+
+mod support;
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use evenkeel_nn::{
+    Activation, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Pass, RmsNormConfig,
+};
+use serde::Deserialize;
+use support::layers::autodiff;
+use support::{plain, random_of, values};
+
+#[derive(Deserialize)]
+struct Fixture {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    norm: String,
+    shape: Vec<usize>,
+    options: Options,
+    relu: bool,
+    x: Vec<f64>,
+    output: Vec<f64>,
+    gradients: Gradients,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    num_features: Option<usize>,
+    num_channels: Option<usize>,
+    num_groups: Option<usize>,
+    dimensions: Option<usize>,
+    channels_first: Option<bool>,
+    epsilon: Option<f64>,
+    affine: Option<bool>,
+    bias: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Gradients {
+    x: Vec<f64>,
+    weight: Option<Vec<f64>>,
+    bias: Option<Vec<f64>>,
+}
+
+type Parameter = Option<Param<Tensor<1>>>;
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().convert::<f64>().iter::<f64>().collect()
+}
+
+#[track_caller]
+fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= tolerance * (1.0 + expected.abs()),
+            "{what}[{i}]: {found}, expected {expected}"
+        );
+    }
+}
+
+impl Case {
+    /// linspace(from, from + 1), as the fixture's parameters are.
+    fn line(&self, from: f64, count: usize, dtype: DType) -> Param<Tensor<1>> {
+        let step = 1.0 / (count as f64 - 1.0);
+        let values: Vec<f64> = (0..count).map(|i| from + i as f64 * step).collect();
+        let data = TensorData::new(values, [count]);
+        Param::from_tensor(Tensor::from_data(data, (&autodiff(), dtype)))
+    }
+
+    fn check<const D: usize>(&self, dtype: DType, tolerance: f64) {
+        let device = autodiff();
+        let Options {
+            num_features,
+            num_channels,
+            num_groups,
+            dimensions,
+            channels_first,
+            epsilon,
+            affine,
+            bias,
+        } = self.options;
+        let features = num_features.or(num_channels).expect("a size");
+        let epsilon = epsilon.unwrap_or(1e-5);
+        let activation = if self.relu {
+            Activation::Relu
+        } else {
+            Activation::None
+        };
+        let lines = |weight: &mut Parameter, bias: &mut Parameter| {
+            let learned = |parameter: &mut Parameter, from| {
+                if parameter.is_some() {
+                    *parameter = Some(self.line(from, features, dtype));
+                }
+                parameter.clone()
+            };
+            (learned(weight, 0.5), learned(bias, -0.4))
+        };
+        let data = TensorData::new(self.x.clone(), self.shape.clone());
+        let x = Tensor::<D>::from_data(data, (&device, dtype)).require_grad();
+        let pass = Pass::test();
+        let (y, (weight, bias)) = match self.norm.as_str() {
+            "layer" => {
+                let mut norm = LayerNormConfig::new(features)
+                    .with_dimensions(dimensions.unwrap_or(1))
+                    .with_channels_first(channels_first.unwrap_or(false))
+                    .with_epsilon(epsilon)
+                    .with_affine(affine.unwrap_or(true))
+                    .with_bias(bias.unwrap_or(true))
+                    .with_activation(activation)
+                    .init(&device);
+                let parameters = lines(&mut norm.weight, &mut norm.bias);
+                (norm.forward(x.clone(), &pass), parameters)
+            }
+            "rms" => {
+                let mut norm = RmsNormConfig::new(features)
+                    .with_dimensions(dimensions.unwrap_or(1))
+                    .with_epsilon(epsilon)
+                    .with_affine(affine.unwrap_or(true))
+                    .init(&device);
+                let parameters = lines(&mut norm.weight, &mut None);
+                (norm.forward(x.clone(), &pass), parameters)
+            }
+            "group" => {
+                let groups = num_groups.expect("groups");
+                let mut norm = GroupNormConfig::new(groups, features)
+                    .with_epsilon(epsilon)
+                    .with_affine(affine.unwrap_or(true))
+                    .with_activation(activation)
+                    .init(&device);
+                let parameters = lines(&mut norm.weight, &mut norm.bias);
+                (norm.forward(x.clone(), &pass), parameters)
+            }
+            "instance" => {
+                let mut norm = InstanceNormConfig::new(features)
+                    .with_epsilon(epsilon)
+                    .with_affine(affine.unwrap_or(false))
+                    .with_activation(activation)
+                    .init(&device);
+                let parameters = lines(&mut norm.weight, &mut norm.bias);
+                (norm.forward(x.clone(), &pass), parameters)
+            }
+            other => panic!("no norm called {other}"),
+        };
+        let name = format!("{} {:?} relu {}", self.norm, self.shape, self.relu);
+        assert_close(&name, &numbers(y.clone()), &self.output, tolerance);
+        let count = self.x.len();
+        let dy: Vec<f64> = (0..count)
+            .map(|i| (-1.0 + 2.0 * i as f64 / (count as f64 - 1.0)).powi(3))
+            .collect();
+        let dy = TensorData::new(dy, self.shape.clone());
+        let gradients = (y * Tensor::from_data(dy, (&device, dtype)))
+            .sum()
+            .backward();
+        let dx = numbers(x.grad(&gradients).expect("a gradient"));
+        assert_close(&format!("{name}, dx"), &dx, &self.gradients.x, tolerance);
+        for (which, parameter, expected) in [
+            ("weight", weight, &self.gradients.weight),
+            ("bias", bias, &self.gradients.bias),
+        ] {
+            let found = parameter.map(|parameter| parameter.val().grad(&gradients));
+            let found = found.map(|gradient| numbers(gradient.expect("a gradient")));
+            assert_eq!(found.is_some(), expected.is_some(), "{name}, {which}");
+            if let (Some(found), Some(expected)) = (found, expected) {
+                assert_close(&format!("{name}, {which}"), &found, expected, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn pytorch_computes_the_same() {
+    let text = include_str!("../../../reference/fixtures/row_norms.json");
+    let fixture: Fixture = serde_json::from_str(text).expect("a fixture");
+    for case in &fixture.cases {
+        for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 2e-5)] {
+            match case.shape.len() {
+                2 => case.check::<2>(dtype, tolerance),
+                3 => case.check::<3>(dtype, tolerance),
+                4 => case.check::<4>(dtype, tolerance),
+                _ => case.check::<5>(dtype, tolerance),
+            }
+        }
+    }
+}
+
+/// No example sees another: a batch of one gives the same, in training as at test.
+#[test]
+fn examples_do_not_see_each_other() {
+    let device = plain();
+    let x = random_of::<3>(1, [4, 6, 5], &device);
+    let layer = LayerNormConfig::new(5).init(&device);
+    let rms = RmsNormConfig::new(5).init(&device);
+    let group = GroupNormConfig::new(3, 6).init(&device);
+    let instance = InstanceNormConfig::new(6).init(&device);
+    for forward in [
+        &|x: Tensor<3>, pass: &Pass| layer.forward(x, pass) as Tensor<3>,
+        &|x: Tensor<3>, pass: &Pass| rms.forward(x, pass),
+        &|x: Tensor<3>, pass: &Pass| group.forward(x, pass),
+        &|x: Tensor<3>, pass: &Pass| instance.forward(x, pass),
+    ] as [&dyn Fn(Tensor<3>, &Pass) -> Tensor<3>; 4]
+    {
+        let together = values(forward(x.clone(), &Pass::train(0, 0)));
+        let alone = |i| values(forward(x.clone().narrow(0, i, 1), &Pass::test()));
+        assert_eq!(together, (0..4).flat_map(alone).collect::<Vec<f32>>());
+    }
+}
+
+#[test]
+fn a_group_norm_of_all_channels_alone_is_an_instance_norm() {
+    let device = plain();
+    let x = random_of::<4>(2, [3, 4, 5, 6], &device);
+    let group = GroupNormConfig::new(4, 4).init(&device);
+    let instance = InstanceNormConfig::new(4).init(&device);
+    let pass = Pass::test();
+    assert_eq!(
+        values(group.forward(x.clone(), &pass)),
+        values(instance.forward(x, &pass))
+    );
+}
+
+#[test]
+fn parameters_are_named_as_pytorchs() {
+    let norm = GroupNormConfig::new(2, 4).init(&plain());
+    assert_eq!(norm.num_params(), 8);
+    let record = LayerNormConfig::new(3).with_bias(false).init(&plain());
+    assert_eq!(record.num_params(), 3);
+    assert_eq!(InstanceNormConfig::new(3).init(&plain()).num_params(), 0);
+}
+
+#[test]
+#[should_panic(expected = "expected an input whose last 1 dimensions have 4 values in all")]
+fn a_wrong_feature_count_is_named() {
+    let norm = LayerNormConfig::new(4).init(&plain());
+    norm.forward(random_of::<2>(1, [2, 5], &plain()), &Pass::test());
+}
+
+#[test]
+#[should_panic(expected = "groups that divide the channels, got 3 groups of 8 channels")]
+fn groups_that_do_not_divide_are_refused() {
+    GroupNormConfig::new(3, 8).init(&plain());
+}
+
+#[test]
+#[should_panic(expected = "InstanceNorm: expected more than one position")]
+fn an_instance_norm_of_one_position_is_refused() {
+    let norm = InstanceNormConfig::new(4).init(&plain());
+    norm.forward(random_of::<2>(1, [2, 4], &plain()), &Pass::test());
+}
+
+/// Squares of 300 are more than f16 holds.
+#[test]
+fn half_precision_is_computed_in_f32() {
+    let device: Device = plain();
+    let x = random_of::<2>(3, [5, 40], &device) * 300.0;
+    let norm = RmsNormConfig::new(40).init(&device);
+    let half = norm.forward(x.clone().cast(DType::F16), &Pass::test());
+    assert_eq!(half.dtype(), DType::F16);
+    let (found, expected) = (values(half), values(norm.forward(x, &Pass::test())));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 2e-3, "{found} {expected}");
+    }
+}
