@@ -19,7 +19,10 @@ use evenkeel_augment::{
 };
 use evenkeel_lab::data::Kind;
 use evenkeel_lab::model::{Model, ModelRecipe, Norm};
-use evenkeel_nn::{BatchNormConfig, DropoutConfig, Pass, cross_entropy};
+use evenkeel_nn::{
+    BatchNormConfig, DropoutConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Pass,
+    RmsNormConfig, cross_entropy,
+};
 use serde_json::json;
 
 /// Whether the command line asks for this operation: no word after the bench's name asks for all.
@@ -111,6 +114,25 @@ pub fn layers(allocator: &str) {
         layer("batch_norm", shape, &ours, |x| norm.forward(x, &pass));
         let norm = nn::BatchNormConfig::new(shape[1]).init(&device());
         layer("batch_norm", shape, &burns, |x| norm.forward(x));
+        let norm = GroupNormConfig::new(32, shape[1]).init(&device());
+        layer("group_norm_32", shape, &ours, |x| norm.forward(x, &pass));
+        let norm = nn::GroupNormConfig::new(32, shape[1]).init(&device());
+        layer("group_norm_32", shape, &burns, |x| norm.forward(x));
+        let config = InstanceNormConfig::new(shape[1]).with_affine(true);
+        let norm = config.init(&device());
+        layer("instance_norm", shape, &ours, |x| norm.forward(x, &pass));
+        let norm = nn::InstanceNormConfig::new(shape[1]).init(&device());
+        layer("instance_norm", shape, &burns, |x| norm.forward(x));
+    }
+    for shape in [[32, 128, 768], [8, 1024, 1024]] {
+        let norm = LayerNormConfig::new(shape[2]).init(&device());
+        layer("layer_norm", shape, &ours, |x| norm.forward(x, &pass));
+        let norm = nn::LayerNormConfig::new(shape[2]).init(&device());
+        layer("layer_norm", shape, &burns, |x| norm.forward(x));
+        let norm = RmsNormConfig::new(shape[2]).init(&device());
+        layer("rms_norm", shape, &ours, |x| norm.forward(x, &pass));
+        let norm = nn::RmsNormConfig::new(shape[2]).init(&device());
+        layer("rms_norm", shape, &burns, |x| norm.forward(x));
     }
     for shape in [[4096, 1024], [256, 256]] {
         let norm = BatchNormConfig::new(shape[1]).init(&device());
