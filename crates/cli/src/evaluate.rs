@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use evenkeel_lab::evaluate::{Measured, evaluate_run};
+use evenkeel_lab::fit::recipe_of;
 use evenkeel_lab::{Views, data::Source};
 use evenkeel_record::{RunFolder, write_atomic};
 use serde_json::json;
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::args::{EvalArgs, Tta};
 use crate::device::{device, threads};
 use crate::exit::{DONE, Failure};
-use crate::say::say;
+use crate::say::{say, tell};
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let (device, _) = device(args.machine.device)?;
@@ -24,11 +25,15 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let folder = RunFolder::new(&args.run);
     let workers = args.machine.workers.into();
     let measured = evaluate_run(&folder, source.as_ref(), views, workers, &device)?;
+    let run = folder.read_run()?;
+    if views == Views::Flip && !recipe_of(&run, &folder)?.augment.flips() {
+        tell(
+            "note: this net was not trained with flips; their average can lower its accuracy \
+             (compare --tta none)",
+        );
+    }
     if let Some(path) = &args.predictions {
-        write_atomic(
-            path,
-            predictions(&measured, &folder.read_run()?.data.classes).as_bytes(),
-        )?;
+        write_atomic(path, predictions(&measured, &run.data.classes).as_bytes())?;
     }
     let examples: u64 = measured.confusion.iter().flatten().sum();
     if args.json {
@@ -47,7 +52,6 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
             100.0 * measured.accuracy,
             measured.loss
         ))?;
-        let run = folder.read_run()?;
         let width = run
             .data
             .classes

@@ -75,8 +75,17 @@ fn trains_evaluates_and_reports() {
         number(&plain, "accuracy") > 0.6,
         "it learned nothing: {plain}"
     );
-    let (code, flipped, _) = run(folder, &["eval", "run", "--tta", "flip", "--json"]);
+    let (code, flipped, told) = run(folder, &["eval", "run", "--tta", "flip", "--json"]);
     assert!(code == 0 && number(&flipped, "loss") != number(&plain, "loss"));
+    assert!(!told.contains("not trained with flips"), "{told}");
+    let without = ["--epochs", "1", "--set", "augment.operations=[]"];
+    let train = [&["train", "recipe.toml", "--out", "plain"], &without[..]].concat();
+    assert_eq!(run(folder, &train).0, 0);
+    let (code, _, told) = run(folder, &["eval", "plain", "--tta", "flip"]);
+    assert!(
+        code == 0 && told.contains("not trained with flips"),
+        "{told}"
+    );
     let (code, text, _) = run(folder, &["eval", "run", "--data", "idx:images"]);
     assert!(code == 0 && text.contains("on 96 examples"), "{text}");
 

@@ -57,6 +57,14 @@ pub struct AugmentRecipe {
     pub operations: Vec<Operation>,
 }
 
+impl AugmentRecipe {
+    /// Whether training shows mirror images: a net that never saw any may not know them at test.
+    pub fn flips(&self) -> bool {
+        let mut operations = self.operations.iter();
+        operations.any(|operation| matches!(operation, Operation::HorizontalFlip(_)))
+    }
+}
+
 /// The training loop of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
