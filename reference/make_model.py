@@ -8,34 +8,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional as F
+
+from net import Net
 
 torch.manual_seed(0)
 HERE = Path(__file__).resolve().parent / "fixtures"
 
-
-class Block(nn.Module):
-    def __init__(self, before, after, pool):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
-        self.halve = pool
-
-    def forward(self, x):
-        x = F.relu(self.norm(self.conv(x)))
-        return F.max_pool2d(x, 2) if self.halve else x
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.blocks = nn.Sequential(Block(1, 2, True), Block(2, 3, False))
-        self.head = nn.Linear(3, 3)
-
-    def forward(self, x):
-        return self.head(self.blocks(x).mean((2, 3)))
-
-
-net = Net()
+net = Net([2, 3], [0], 3)
 for block in net.blocks:
     nn.init.uniform_(block.norm.weight, 0.5, 1.5)
     nn.init.uniform_(block.norm.bias, -0.5, 0.5)

@@ -344,7 +344,7 @@ struct ConvCase {
 #[serde(untagged)]
 enum ConvPadding {
     Zeros([usize; 2]),
-    Same(#[allow(dead_code)] String),
+    Named(String),
 }
 
 #[derive(Deserialize)]
@@ -359,11 +359,14 @@ impl ConvCase {
         let [out, inner, height, width] = self.weight_shape[..] else {
             panic!("a weight has four dimensions");
         };
-        let padding = match self.padding {
-            ConvPadding::Zeros([rows, columns]) => {
+        let padding = match &self.padding {
+            &ConvPadding::Zeros([rows, columns]) => {
                 PaddingConfig2d::Explicit(rows, columns, rows, columns)
             }
-            ConvPadding::Same(_) => PaddingConfig2d::Same,
+            ConvPadding::Named(name) => {
+                assert_eq!(name, "same");
+                PaddingConfig2d::Same
+            }
         };
         let mut layer = Conv2dConfig::new([inner * self.groups, out], [height, width])
             .with_stride(self.stride)
