@@ -38,7 +38,7 @@ mod norm;
 mod pass;
 mod pool;
 
-pub use backend::Operations;
+pub use backend::{ConvOperations, NoiseOperations, NormOperations, PoolOperations};
 pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use decay::{Decay, WeightDecay};
