@@ -27,8 +27,8 @@ pub use float::Float;
 pub use noise::{Dropout, Scaling, dropout, keeps};
 pub use norm::{
     Affine, Channels, Forward, Gradients, Moments, RowForward, RowNorm, RowStatistics, Rows,
-    batch_norm_apply, batch_norm_apply_backward, batch_norm_train, batch_norm_train_backward,
-    channel_moments, row_norm, row_norm_backward,
+    batch_norm_apply, batch_norm_apply_backward, batch_norm_gradient_of_sums, batch_norm_train,
+    batch_norm_train_backward, channel_gradient_sums, channel_moments, row_norm, row_norm_backward,
 };
 pub use pool::{
     MaxPool, Planes, Window, global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward,

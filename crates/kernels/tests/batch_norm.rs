@@ -4,8 +4,8 @@ mod support;
 
 use evenkeel_kernels::{
     Activation, Affine, Channels, Float, Forward, Gradients, batch_norm_apply,
-    batch_norm_apply_backward, batch_norm_train, batch_norm_train_backward, channel_moments,
-    reference,
+    batch_norm_apply_backward, batch_norm_gradient_of_sums, batch_norm_train,
+    batch_norm_train_backward, channel_gradient_sums, channel_moments, reference,
 };
 use proptest::prelude::*;
 use support::{assert_close, bits, shape, shapes, to_f64, unit, values, with_pools};
@@ -135,6 +135,7 @@ impl<T: Float> Case<T> {
     fn check(&self) {
         self.check_train();
         self.check_apply();
+        self.check_parts();
     }
 
     fn check_train(&self) {
@@ -229,6 +230,57 @@ impl<T: Float> Case<T> {
     }
 
     /// The bits of all results.
+    /// The batch in two parts that are normalized together: what replicas do.
+    fn check_parts(&self) {
+        let Channels { n, c, s } = self.shape;
+        let edge = n / 3;
+        let parts = [0..edge, edge..n].map(|examples| {
+            let shape = shape([examples.len(), c, s]);
+            let elements = examples.start * c * s..examples.end * c * s;
+            (shape, &self.x[elements.clone()], &self.dy[elements])
+        });
+        let whole = self.train();
+        let (mean, r) = (&whole.mean, &whole.reciprocal_deviation);
+        let [a, b] = parts.map(|(shape, x, _)| channel_moments(x, shape));
+        for (channel, (a, b)) in a.iter().zip(&b).enumerate() {
+            let merged = a.merge(b);
+            let close = 16.0 * unit::<T>();
+            assert!((merged.mean - mean[channel].to_f64()).abs() <= close);
+            assert!((merged.variance() - whole.variance[channel].to_f64()).abs() <= close);
+        }
+        let [a, b] = parts.map(|(shape, x, dy)| {
+            let affine = self.affine();
+            channel_gradient_sums(x, dy, shape, mean, r, affine, self.activation)
+        });
+        let sums: Vec<_> = std::iter::zip(&a, &b)
+            .map(|(a, b)| [a[0] + b[0], a[1] + b[1]])
+            .collect();
+        let count = self.shape.count() as f64;
+        let dx: Vec<T> = parts
+            .into_iter()
+            .flat_map(|(shape, x, dy)| {
+                let affine = self.affine();
+                batch_norm_gradient_of_sums(
+                    x,
+                    dy,
+                    shape,
+                    mean,
+                    r,
+                    affine,
+                    self.activation,
+                    &sums,
+                    count,
+                )
+            })
+            .collect();
+        let expected = to_f64(&self.backward(&whole).input);
+        let r = to_f64(r);
+        assert_close("dx of parts", &dx, &expected, |i| {
+            let channel = self.channel(i);
+            64.0 * unit::<T>() * self.gain(channel, &r) * r[channel].max(1.0)
+        });
+    }
+
     fn bits(&self) -> Vec<u64> {
         let train = self.train();
         let backward = self.backward(&train);

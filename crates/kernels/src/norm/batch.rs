@@ -153,58 +153,83 @@ pub fn batch_norm_train_backward<T: Float>(
 ) -> Gradients<T> {
     check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
     let count = shape.count() as f64;
-    let centring = |channel: usize, sums: [f64; 2]| {
-        let r = reciprocal_deviation[channel].to_f64();
-        Centring {
-            mean_gradient: T::from_f64(sums[0] / count),
-            slope: T::from_f64(sums[1] * r * r / count),
-        }
-    };
-    with_activation!(activation, |activation| {
-        let line = |channel: usize| {
-            let statistics = (mean[channel], reciprocal_deviation[channel]);
-            line(channel, statistics, affine, activation)
-        };
-        let (dx, sums) = match shape.plan() {
-            _ if shape.is_empty() => (Vec::new(), vec![[0.0; 2]; shape.c]),
-            Plan::Groups(group) => slabs::build_by_groups(shape, group, |part, writer| {
+    let (dx, sums) = with_activation!(activation, |activation| {
+        if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
+            let line = |channel: usize| {
+                let statistics = (mean[channel], reciprocal_deviation[channel]);
+                line(channel, statistics, affine, activation)
+            };
+            slabs::build_by_groups(shape, group, |part, writer| {
                 let sums = slabs::gradient_sums(x, dy, shape, &part, line);
                 let line = |channel| {
                     let sums = sums[channel - part.channels.start];
-                    (line(channel), centring(channel, sums))
+                    let centring = centring(sums, reciprocal_deviation[channel], count);
+                    (line(channel), centring)
                 };
                 slabs::write_centred_gradient(x, dy, shape, part.slabs(shape), line, writer);
                 sums
-            }),
-            Plan::Blocks(blocks) => {
-                let sums = sums_by_blocks(x, dy, shape, blocks, line);
-                let line = |channel| (line(channel), centring(channel, sums[channel]));
-                let dx = slabs::map(shape, |slabs, writer| {
-                    slabs::write_centred_gradient(x, dy, shape, slabs, line, writer);
-                });
-                (dx, sums)
-            }
-            Plan::Columns => {
-                let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
-                let sums = columns::gradient_sums(x, dy, shape, &lines);
-                let per_channel: Vec<_> = (0..shape.c)
-                    .map(|channel| centring(channel, sums[channel]))
-                    .collect();
-                let column = |value: fn(&Centring<T>) -> T| {
-                    spread(&per_channel.iter().map(value).collect::<Vec<_>>(), shape)
-                };
-                let centrings = Centrings {
-                    mean_gradient: column(|centring| centring.mean_gradient),
-                    slope: column(|centring| centring.slope),
-                };
-                let dx = columns::map(shape, |range, writer| {
-                    let (x, dy) = (&x[range.clone()], &dy[range]);
-                    columns::write_centred_gradient(x, dy, &lines, &centrings, writer);
-                });
-                (dx, sums)
-            }
-        };
-        gradients(dx, sums, reciprocal_deviation)
+            })
+        } else {
+            let statistics = (mean, reciprocal_deviation);
+            let sums = gradient_sums(x, dy, shape, statistics, affine, activation);
+            let dx = centred_gradient(x, dy, shape, statistics, affine, activation, &sums, count);
+            (dx, sums)
+        }
+    });
+    gradients(dx, sums, reciprocal_deviation)
+}
+
+/// Σg and Σg·(x − μ) per channel, with g the gradient by the normalized value before the activation:
+/// what parts of a batch that are normalized together add up before
+/// [`batch_norm_gradient_of_sums`].
+///
+/// # Panics
+/// If a slice's length does not fit the shape.
+pub fn channel_gradient_sums<T: Float>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+) -> Vec<[f64; 2]> {
+    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    with_activation!(activation, |activation| {
+        gradient_sums(
+            x,
+            dy,
+            shape,
+            (mean, reciprocal_deviation),
+            affine,
+            activation,
+        )
+    })
+}
+
+/// The gradient by the input of a part of a batch whose `count` values per channel in all were
+/// normalized together, given the sums of [`channel_gradient_sums`] over all parts. With those of `x`
+/// alone it is the input's gradient of [`batch_norm_train_backward`].
+///
+/// # Panics
+/// If a slice's length does not fit the shape.
+#[expect(clippy::too_many_arguments, reason = "the backward's, and the sums")]
+pub fn batch_norm_gradient_of_sums<T: Float>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+    sums: &[[f64; 2]],
+    count: f64,
+) -> Vec<T> {
+    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    shape.check_per_channel("sums", sums.len());
+    let statistics = (mean, reciprocal_deviation);
+    with_activation!(activation, |activation| {
+        centred_gradient(x, dy, shape, statistics, affine, activation, sums, count)
     })
 }
 
@@ -222,44 +247,108 @@ pub fn batch_norm_apply_backward<T: Float>(
     activation: Activation,
 ) -> Gradients<T> {
     check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
-    with_activation!(activation, |activation| {
-        let line = |channel: usize| {
-            let statistics = (mean[channel], reciprocal_deviation[channel]);
-            line(channel, statistics, affine, activation)
-        };
-        let by_slabs = || {
-            slabs::map(shape, |slabs, writer| {
-                slabs::write_plain_gradient(x, dy, shape, slabs, line, writer);
-            })
-        };
-        let (dx, sums) = match shape.plan() {
-            _ if shape.is_empty() => (Vec::new(), vec![[0.0; 2]; shape.c]),
-            Plan::Groups(group) => {
-                let of_part = |part: &Part| slabs::gradient_sums(x, dy, shape, part, line);
-                (by_slabs(), slabs::by_groups(shape, group, of_part))
+    let (dx, sums) = with_activation!(activation, |activation| {
+        let statistics = (mean, reciprocal_deviation);
+        let dx = match shape.plan() {
+            _ if shape.is_empty() => Vec::new(),
+            Plan::Groups(_) | Plan::Blocks(_) => {
+                let line = |channel: usize| {
+                    let statistics = (mean[channel], reciprocal_deviation[channel]);
+                    line(channel, statistics, affine, activation)
+                };
+                slabs::map(shape, |slabs, writer| {
+                    slabs::write_plain_gradient(x, dy, shape, slabs, line, writer);
+                })
             }
-            Plan::Blocks(blocks) => (by_slabs(), sums_by_blocks(x, dy, shape, blocks, line)),
             Plan::Columns => {
                 let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
-                let dx = columns::map(shape, |range, writer| {
+                columns::map(shape, |range, writer| {
                     columns::write_plain_gradient(&x[range.clone()], &dy[range], &lines, writer);
-                });
-                (dx, columns::gradient_sums(x, dy, shape, &lines))
+                })
             }
         };
-        gradients(dx, sums, reciprocal_deviation)
-    })
+        let sums = gradient_sums(x, dy, shape, statistics, affine, activation);
+        (dx, sums)
+    });
+    gradients(dx, sums, reciprocal_deviation)
 }
 
-fn sums_by_blocks<T: Float, A: Activate>(
+fn gradient_sums<T: Float, A: Activate>(
     x: &[T],
     dy: &[T],
     shape: Channels,
-    blocks: usize,
-    line: impl Fn(usize) -> Line<T, A> + Copy + Sync,
+    (mean, reciprocal_deviation): (&[T], &[T]),
+    affine: Option<Affine<'_, T>>,
+    activation: A,
 ) -> Vec<[f64; 2]> {
+    let line = |channel: usize| {
+        let statistics = (mean[channel], reciprocal_deviation[channel]);
+        line(channel, statistics, affine, activation)
+    };
     let of_part = |part: &Part| slabs::gradient_sums(x, dy, shape, part, line);
-    slabs::by_blocks(shape, blocks, of_part, |a, b| [a[0] + b[0], a[1] + b[1]])
+    match shape.plan() {
+        _ if shape.is_empty() => vec![[0.0; 2]; shape.c],
+        Plan::Groups(group) => slabs::by_groups(shape, group, of_part),
+        Plan::Blocks(blocks) => {
+            slabs::by_blocks(shape, blocks, of_part, |a, b| [a[0] + b[0], a[1] + b[1]])
+        }
+        Plan::Columns => {
+            let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
+            columns::gradient_sums(x, dy, shape, &lines)
+        }
+    }
+}
+
+/// From the sums over all values that were normalized together, `count` per channel.
+#[expect(clippy::too_many_arguments, reason = "the backward's, and the sums")]
+fn centred_gradient<T: Float, A: Activate>(
+    x: &[T],
+    dy: &[T],
+    shape: Channels,
+    (mean, reciprocal_deviation): (&[T], &[T]),
+    affine: Option<Affine<'_, T>>,
+    activation: A,
+    sums: &[[f64; 2]],
+    count: f64,
+) -> Vec<T> {
+    let centring = |channel: usize| centring(sums[channel], reciprocal_deviation[channel], count);
+    match shape.plan() {
+        _ if shape.is_empty() => Vec::new(),
+        Plan::Groups(_) | Plan::Blocks(_) => {
+            let line = |channel: usize| {
+                let statistics = (mean[channel], reciprocal_deviation[channel]);
+                let line = line(channel, statistics, affine, activation);
+                (line, centring(channel))
+            };
+            slabs::map(shape, |slabs, writer| {
+                slabs::write_centred_gradient(x, dy, shape, slabs, line, writer);
+            })
+        }
+        Plan::Columns => {
+            let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
+            let per_channel: Vec<_> = (0..shape.c).map(centring).collect();
+            let column = |value: fn(&Centring<T>) -> T| {
+                spread(&per_channel.iter().map(value).collect::<Vec<_>>(), shape)
+            };
+            let centrings = Centrings {
+                mean_gradient: column(|centring| centring.mean_gradient),
+                slope: column(|centring| centring.slope),
+            };
+            columns::map(shape, |range, writer| {
+                let (x, dy) = (&x[range.clone()], &dy[range]);
+                columns::write_centred_gradient(x, dy, &lines, &centrings, writer);
+            })
+        }
+    }
+}
+
+#[inline(always)]
+fn centring<T: Float>(sums: [f64; 2], reciprocal_deviation: T, count: f64) -> Centring<T> {
+    let r = reciprocal_deviation.to_f64();
+    Centring {
+        mean_gradient: T::from_f64(sums[0] / count),
+        slope: T::from_f64(sums[1] * r * r / count),
+    }
 }
 
 fn gradients<T: Float>(

@@ -8,8 +8,9 @@ mod rows;
 mod slabs;
 
 pub use batch::{
-    Affine, Forward, Gradients, batch_norm_apply, batch_norm_apply_backward, batch_norm_train,
-    batch_norm_train_backward, channel_moments,
+    Affine, Forward, Gradients, batch_norm_apply, batch_norm_apply_backward,
+    batch_norm_gradient_of_sums, batch_norm_train, batch_norm_train_backward,
+    channel_gradient_sums, channel_moments,
 };
 pub use channels::Channels;
 pub use moments::Moments;
