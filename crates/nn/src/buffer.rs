@@ -38,6 +38,11 @@ impl<K: Basic + Autodiff> Buffer<K> {
         }
     }
 
+    /// The number of the state, the same in clones.
+    pub(crate) fn id(&self) -> ParamId {
+        self.id
+    }
+
     /// The value, on `device`: a constant to every gradient.
     pub fn get(&self, device: &Device) -> Tensor<1, K> {
         self.value().clone().to_device(device)

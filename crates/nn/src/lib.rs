@@ -38,7 +38,9 @@ mod norm;
 mod pass;
 mod pool;
 
-pub use backend::{ConvOperations, NoiseOperations, NormOperations, PoolOperations};
+pub use backend::{
+    ConvOperations, NoiseOperations, NormOperations, PartOperations, PoolOperations,
+};
 pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use decay::{Decay, WeightDecay};
@@ -48,8 +50,9 @@ pub use loss::cross_entropy;
 pub use module_path::Role;
 pub use noise::{Dropout, DropoutConfig};
 pub use norm::{
-    BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, InstanceNorm, InstanceNormConfig,
-    LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig, RunningAverage,
+    BatchNorm, BatchNormConfig, BatchPart, Dispersion, GroupNorm, GroupNormConfig, InstanceNorm,
+    InstanceNormConfig, LayerNorm, LayerNormConfig, Replica, RmsNorm, RmsNormConfig,
+    RunningAverage, in_process, recalibrate_exactly,
 };
 pub use pass::{Observation, Observer, Pass, StatisticsSource, StatisticsUpdate};
 pub use pool::{GlobalAvgPool, MaxPool2d, MaxPool2dConfig};

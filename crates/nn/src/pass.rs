@@ -5,16 +5,21 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::module::ParamId;
 use burn::tensor::Tensor;
 use evenkeel_random::Key;
 
+use crate::norm::{LayerByLayer, Replica, Turn};
+
 /// Which statistics a norm normalizes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StatisticsSource {
     /// Those of the batch at hand.
     Batch,
     /// The running averages kept by the layer.
     Running,
+    /// A mixture: this share of the running mean and variance, the rest of the batch's.
+    Mixed(f64),
 }
 
 /// What a norm does to its running statistics.
@@ -24,6 +29,9 @@ pub enum StatisticsUpdate {
     Keep,
     /// Averages this batch's in, the way the layer is configured to.
     Average,
+    /// Averages in, once, those of all batches that this pass sees as one: gradients accumulated
+    /// over micro-batches are one step.
+    AverageOverPass,
     /// Pools the moments of every batch that this pass sees, replacing what was there before the
     /// pass's first batch: exactly the statistics of all those examples as one batch.
     Pool,
@@ -38,8 +46,10 @@ pub enum StatisticsUpdate {
 /// | [`Pass::monte_carlo`] | running | kept | drawn |
 /// | [`Pass::recalibrate`] | batch | pooled | off |
 ///
-/// [`Pass::freeze_statistics`] changes any of them for fine-tuning with frozen norms. All work on
-/// plain and on autodiff devices alike.
+/// Any of them can be changed: [`Pass::freeze_statistics`] for fine-tuning with frozen norms (a pass of
+/// a [scope](Pass::scope) freezes one part of the model), [`Pass::over_micro_batches`] for gradient
+/// accumulation, [`Pass::replica`] for data parallel training, [`Pass::mix_statistics`] for test data
+/// unlike the training data. All work on plain and on autodiff devices alike.
 ///
 /// Noise is a function of (seed, step, scope, call within the scope): [`Pass::scope`] gives a part
 /// of the model a stream of its own, so that a layer added elsewhere changes nothing there. Within
@@ -57,6 +67,8 @@ pub struct Pass {
     calls: Arc<Mutex<HashMap<Key, u64>>>,
     identity: u64,
     observer: Option<Arc<dyn Observer>>,
+    replica: Option<Arc<dyn Replica>>,
+    layer_by_layer: Option<Arc<LayerByLayer>>,
 }
 
 static PASSES: AtomicU64 = AtomicU64::new(1);
@@ -71,6 +83,8 @@ impl Pass {
             calls: Arc::default(),
             identity: PASSES.fetch_add(1, Ordering::Relaxed),
             observer: None,
+            replica: None,
+            layer_by_layer: None,
         }
     }
 
@@ -79,8 +93,8 @@ impl Pass {
     /// Gradients accumulated over several micro-batches are *one* step: use one pass for all of its
     /// forwards, so that calls are counted on and each micro-batch draws masks of its own (a new pass
     /// with the same step would draw the same masks again). A norm normalizes each micro-batch by
-    /// that one's statistics and averages each in; the sum of the gradients is therefore not that of
-    /// the one large batch.
+    /// that one's statistics; the sum of the gradients is therefore not that of the one large batch.
+    /// It averages each into its running statistics, or all as one: [`Pass::over_micro_batches`].
     pub fn train(seed: u64, step: u64) -> Self {
         let noise = Key::from_seed(seed).child("train").at(step);
         Self::new(
@@ -117,6 +131,52 @@ impl Pass {
     pub fn freeze_statistics(mut self) -> Self {
         self.statistics = StatisticsSource::Running;
         self.update = StatisticsUpdate::Keep;
+        self
+    }
+
+    /// The same pass, whose batches are parts of one: running statistics are updated as if all that
+    /// this pass has shown a norm so far were one batch, with one share in the average (and, of a
+    /// batch norm, the variance of all their values, which the parts' means add to). What a norm
+    /// normalizes with stays the micro-batch's own. Changes nothing where running statistics are kept
+    /// or pooled anyway.
+    #[must_use]
+    pub fn over_micro_batches(mut self) -> Self {
+        if self.update == StatisticsUpdate::Average {
+            self.update = StatisticsUpdate::AverageOverPass;
+        }
+        self
+    }
+
+    /// The same pass, with batch norms normalizing by a mixture: `running` times the running mean and
+    /// variance plus 1 − `running` times the batch's, which are constants to the gradient. Test data
+    /// from a camera or a clinic unlike the training data's have statistics of their own. Running
+    /// statistics are kept.
+    ///
+    /// Sources: Schneider and others, "Improving Robustness against Common Corruptions by Covariate
+    /// Shift Adaptation" (2020), where of n test examples `running` is N/(N + n) for some N; You, Li,
+    /// Zhao, "Test-time Batch Statistics Calibration for Covariate Shift" (2021).
+    ///
+    /// # Panics
+    /// If `running` is not in 0..=1.
+    #[must_use]
+    pub fn mix_statistics(mut self, running: f64) -> Self {
+        assert!(
+            (0.0..=1.0).contains(&running),
+            "Pass::mix_statistics: expected a share of the running statistics in 0..=1, got {running}"
+        );
+        self.statistics = StatisticsSource::Mixed(running);
+        self.update = StatisticsUpdate::Keep;
+        self
+    }
+
+    /// The same pass of one of several replicas of the model, each of which sees a part of the batch:
+    /// batch norms use the statistics of the whole (PyTorch's `SyncBatchNorm`), and each replica draws
+    /// noise of its own.
+    #[must_use]
+    pub fn replica(mut self, replica: Arc<dyn Replica>) -> Self {
+        let index = replica.index() as u64;
+        self.noise = self.noise.map(|key| key.child("replica").at(index));
+        self.replica = Some(replica);
         self
     }
 
@@ -182,6 +242,33 @@ impl Pass {
     /// starts afresh at the first batch of another one.
     pub(crate) fn identity(&self) -> u64 {
         self.identity
+    }
+
+    pub(crate) fn replicas(&self) -> Option<&Arc<dyn Replica>> {
+        self.replica.as_ref()
+    }
+
+    /// A pass that recalibrates one norm, the first that `layers` does not know yet.
+    pub(crate) fn recalibrate_layer(layers: Arc<LayerByLayer>) -> Self {
+        Self {
+            layer_by_layer: Some(layers),
+            ..Self::recalibrate()
+        }
+    }
+
+    /// The pass as the norm of this id is to see it.
+    pub(crate) fn for_norm(&self, layer: ParamId) -> Self {
+        let mut pass = self.clone();
+        match self
+            .layer_by_layer
+            .as_ref()
+            .map(|layers| layers.turn(layer))
+        {
+            None | Some(Turn::Now) => {}
+            Some(Turn::Done) => pass = pass.freeze_statistics(),
+            Some(Turn::Later) => pass.update = StatisticsUpdate::Keep,
+        }
+        pass
     }
 
     pub(crate) fn observe<const D: usize>(

@@ -11,16 +11,11 @@ use evenkeel_nn::{
     Activation, BatchNorm, BatchNormConfig, Decay, DropoutConfig, GlobalAvgPool, Observation,
     Observer, Pass, Role, RunningAverage, Scaling, WeightDecay, initialize,
 };
-use support::{norm, plain, random, running, values};
+use support::{message, norm, plain, random, running, values};
 
 fn table(rows: &[[f32; 2]], device: &Device) -> Tensor<2> {
     let numbers = rows.concat();
     Tensor::from_data(TensorData::new(numbers, [rows.len(), 2]), device)
-}
-
-fn message(work: impl FnOnce()) -> String {
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_err();
-    panic.downcast_ref::<String>().cloned().unwrap_or_default()
 }
 
 // Modes: the pass decides, not the device. (Burn infers training from `is_autodiff()`.)

@@ -18,12 +18,15 @@ mod pool;
 
 pub use conv::ConvOperations;
 pub use noise::NoiseOperations;
-pub use norm::NormOperations;
+pub use norm::{NormOperations, PartOperations};
 pub use pool::PoolOperations;
 
 pub(crate) use conv::convolution;
 pub(crate) use noise::dropout;
-pub(crate) use norm::{Normalized, batch_norm_apply, batch_norm_train, row_norm};
+pub(crate) use norm::{
+    Normalized, batch_norm_apply, batch_norm_by, batch_norm_of_part, batch_norm_train,
+    channel_dispersion, channel_moments, row_norm,
+};
 pub(crate) use pool::{global_avg_pool, max_pool, planes};
 
 use burn::backend::DispatchDevice;

@@ -1,22 +1,52 @@
 //! Batch normalization.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Float, Int, Tensor};
 use evenkeel_kernels::{Activation, Moments};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::affine::{self, Affine};
+use super::replicas::{self, BatchPart, Replica};
+use super::rows::check_epsilon;
+use super::running::{Batch, Pool, Pooling, Running, RunningAverage};
 use crate::backend::{self, Normalized};
-use crate::{Buffer, Pass, StatisticsSource, StatisticsUpdate};
+use crate::{Buffer, Pass, StatisticsSource};
 
-/// How a norm averages the statistics of successive batches.
-#[derive(Config, Debug, Copy, PartialEq)]
-pub enum RunningAverage {
-    /// Exponential: running = (1 − m)·running + m·batch, with this m.
-    Momentum(f64),
-    /// The plain average over all batches seen.
-    Cumulative,
+/// What a batch norm divides by: a measure of how far a channel's values x lie from their mean μ, scaled
+/// to be the deviation σ if they are normal.
+///
+/// Sources: Hoffer, Banner, Golan, Soudry, "Norm Matters: Efficient and Accurate Normalization Schemes in
+/// Deep Networks" (2018) for the constants; Santurkar, Tsipras, Ilyas, Madry, "How Does Batch
+/// Normalization Help Optimization?" (2018), who find that all of them smooth the loss.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Dispersion {
+    /// ℓ2, the usual: √(mean of (x − μ)²).
+    Deviation,
+    /// ℓ1: √(π/2) · mean of |x − μ|. Composed of Burn's operations, so slower.
+    MeanAbsolute,
+    /// ℓ∞: max of |x − μ| / √(2·ln n), of n values. Composed of Burn's operations, so slower.
+    Maximum,
+}
+
+impl Dispersion {
+    /// `[1, C, 1]` of x − μ as `[N, C, S]`.
+    fn of(self, centred: Tensor<3>) -> Tensor<3> {
+        let [n, _, s] = centred.dims();
+        match self {
+            Self::Deviation => centred.square().mean_dim(2).mean_dim(0).sqrt(),
+            Self::MeanAbsolute => {
+                let normal = std::f64::consts::FRAC_PI_2.sqrt();
+                centred.abs().mean_dim(2).mean_dim(0).mul_scalar(normal)
+            }
+            Self::Maximum => {
+                let normal = (2.0 * ((n * s) as f64).ln()).sqrt();
+                centred.abs().max_dim(2).max_dim(0).div_scalar(normal)
+            }
+        }
+    }
 }
 
 /// Configuration of a [`BatchNorm`] layer.
@@ -38,6 +68,13 @@ pub struct BatchNormConfig {
     /// Whether the running variance averages the unbiased variances (PyTorch) or the biased ones.
     #[config(default = true)]
     pub unbiased: bool,
+    /// What is divided by.
+    #[config(default = "Dispersion::Deviation")]
+    pub dispersion: Dispersion,
+    /// Normalize a batch in parts of at least this many examples, each by its own statistics: the noise
+    /// of small batches in a large one.
+    #[config(default = "None")]
+    pub ghost_size: Option<usize>,
     /// Applied to the output in the same pass over memory.
     #[config(default = "Activation::None")]
     pub activation: Activation,
@@ -55,24 +92,20 @@ impl BatchNormConfig {
     /// A layer with γ = 1, β = 0, running mean 0 and running variance 1.
     ///
     /// # Panics
-    /// If there are no features, ε is not finite and positive, or the momentum is not in 0..=1.
+    /// If there are no features, ε is not finite and positive, the momentum is not in 0..=1, or the
+    /// ghost size is 0.
     pub fn init(&self, device: &Device) -> BatchNorm {
         let features = self.num_features;
         assert!(
             features > 0,
             "BatchNorm: expected at least one feature, got num_features = 0"
         );
+        check_epsilon("BatchNorm", self.epsilon);
+        self.average.check("BatchNorm");
         assert!(
-            self.epsilon.is_finite() && self.epsilon > 0.0,
-            "BatchNorm: expected a finite epsilon above 0, got {}",
-            self.epsilon
+            self.ghost_size != Some(0),
+            "BatchNorm: expected ghost batches of at least one example, got ghost_size = 0"
         );
-        if let RunningAverage::Momentum(momentum) = self.average {
-            assert!(
-                (0.0..=1.0).contains(&momentum),
-                "BatchNorm: expected a momentum in 0..=1, got {momentum}"
-            );
-        }
         let state_device = device.clone().without_autodiff();
         BatchNorm {
             weight: affine::scale(self.affine, features, device),
@@ -85,6 +118,8 @@ impl BatchNormConfig {
             epsilon: self.epsilon,
             average: self.average,
             unbiased: self.unbiased,
+            dispersion: self.dispersion,
+            ghost_size: self.ghost_size,
             activation: self.activation,
         }
     }
@@ -103,6 +138,11 @@ impl BatchNormConfig {
 ///   statistics average μ and the *unbiased* variance (N·S/(N·S − 1)·σ²), as PyTorch's do, and are
 ///   written before `forward` returns.
 /// - Running statistics (test): they are constants, and the layer is an affine map per channel.
+/// - With [`BatchNormConfig::ghost_size`], a batch in training is normalized in ⌊N/size⌋ parts of equal
+///   size, give or take one example, and the running statistics follow one part after another (Hoffer,
+///   Hubara, Soudry, "Train Longer, Generalize Better", 2017).
+/// - With another [`Dispersion`], σ is that, and `running_var` averages its square.
+/// - Over [replicas](Pass::replica), μ and σ² are those of all replicas' parts together.
 ///
 /// Which of the two, and whether the running statistics are updated, the [`Pass`] says; freezing
 /// parameters or dropping autodiff changes neither. It sits between a linear or convolutional layer
@@ -138,6 +178,10 @@ pub struct BatchNorm {
     average: RunningAverage,
     unbiased: bool,
     #[module(skip)]
+    dispersion: Dispersion,
+    #[module(skip)]
+    ghost_size: Option<usize>,
+    #[module(skip)]
     activation: Activation,
 }
 
@@ -157,59 +201,169 @@ impl BatchNorm {
             "BatchNorm: expected an input [examples, {}, positions...], got {dims:?}",
             self.num_features
         );
+        let pass = &pass.for_norm(self.running_mean.id());
         let observed = input.clone();
-        let normalized = match pass.statistics() {
+        let (output, statistics) = match pass.statistics() {
             StatisticsSource::Batch => self.forward_by_batch(input, pass),
-            StatisticsSource::Running => self.forward_by_running(input),
+            StatisticsSource::Running => {
+                let (mean, variance) = self.running().statistics(&input);
+                self.apply(input, mean, variance)
+            }
+            StatisticsSource::Mixed(running) => {
+                let statistics = self.running().statistics(&input);
+                let (mean, variance) = self.mixed(&input, statistics, running);
+                self.apply(input, mean, variance)
+            }
         };
+        let statistics = statistics.as_ref().map(|(mean, variance)| (mean, variance));
+        pass.observe("batch_norm", &observed, &output, statistics);
+        output
+    }
+
+    fn forward_by_batch<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Forward<D> {
+        if let Some(replica) = pass.replicas() {
+            assert!(
+                self.ghost_size.is_none() && self.dispersion == Dispersion::Deviation,
+                "BatchNorm: expected neither ghost batches nor another dispersion than the deviation \
+                 over replicas, got ghost_size {:?} and {:?}",
+                self.ghost_size,
+                self.dispersion
+            );
+            return self.forward_of_replica(input, replica, pass);
+        }
+        let ghosts = self.ghosts(input.dims()[0]);
+        if ghosts.len() <= 1 {
+            return self.forward_one_batch(input, pass);
+        }
+        let outputs = ghosts.into_iter().map(|examples| {
+            let ghost = input.clone().slice_dim(0, examples);
+            self.forward_one_batch(ghost, pass).0
+        });
+        (Tensor::cat(outputs.collect(), 0), None)
+    }
+
+    /// The examples of each ghost batch.
+    fn ghosts(&self, examples: usize) -> Vec<Range<usize>> {
+        let parts = match self.ghost_size {
+            Some(size) => (examples / size).max(1),
+            None => 1,
+        };
+        let edge = |part: usize| part * examples / parts;
+        (0..parts).map(|part| edge(part)..edge(part + 1)).collect()
+    }
+
+    fn forward_one_batch<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Forward<D> {
+        let dims = input.dims();
+        let count = values_per_channel(&dims);
+        self.check_count(count, &dims);
+        let (scale, shift) = self.affine(&input);
         let Normalized {
             output,
             mean,
             variance,
-        } = normalized;
-        pass.observe("batch_norm", &observed, &output, Some((&mean, &variance)));
-        output
+        } = match self.dispersion {
+            Dispersion::Deviation => {
+                backend::batch_norm_train(input, scale, shift, self.epsilon, self.activation)
+            }
+            dispersion => {
+                let measure = |centred| dispersion.of(centred);
+                let epsilon = self.epsilon;
+                backend::batch_norm_by(input, scale, shift, epsilon, self.activation, measure)
+            }
+        };
+        let batch = Batch {
+            mean: mean.clone(),
+            variance: variance.clone(),
+            count: count as f64,
+        };
+        self.running().follow(batch, pass);
+        (output, Some((mean, variance)))
     }
 
-    fn forward_by_batch<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Normalized<D> {
-        let dims = input.dims();
-        let count = dims[0] * dims[2..].iter().product::<usize>();
+    fn check_count(&self, count: usize, dims: &[usize]) {
         assert!(
             count != 1,
             "BatchNorm: expected more than one value per channel to compute statistics of the \
              batch, got input {dims:?}. Use a larger batch, drop the incomplete last batch, or \
              normalize by running statistics (Pass::test, Pass::freeze_statistics)"
         );
-        let (scale, shift) = self.affine(&input);
-        let normalized =
-            backend::batch_norm_train(input, scale, shift, self.epsilon, self.activation);
-        if count > 0 {
-            let state_device = normalized.mean.device().without_autodiff();
-            let mean = normalized.mean.clone().without_autodiff();
-            let variance = normalized.variance.clone().without_autodiff();
-            match pass.update() {
-                StatisticsUpdate::Keep => {}
-                StatisticsUpdate::Average => self.average_in(mean, variance, count, &state_device),
-                StatisticsUpdate::Pool => {
-                    self.pool_in(mean, variance, count, pass.identity(), &state_device);
-                }
-            }
-        }
-        normalized
     }
 
-    fn forward_by_running<const D: usize>(&self, input: Tensor<D>) -> Normalized<D> {
-        let (scale, shift) = self.affine(&input);
-        let device = input.device();
-        let (mean, variance) = {
-            let _together = self.pool.lock();
-            (
-                self.running_mean.get(&device),
-                self.running_var.get(&device),
+    /// By the statistics of all replicas' parts.
+    fn forward_of_replica<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        replica: &Arc<dyn Replica>,
+        pass: &Pass,
+    ) -> Forward<D> {
+        let dims = input.dims();
+        let count = values_per_channel(&dims) as f64;
+        let (mean, variance) = backend::channel_moments(input.clone().without_autodiff());
+        let moments = replicas::whole_moments(replica.as_ref(), count, mean, variance);
+        let count = moments.first().map_or(0.0, |moments| moments.count);
+        self.check_count(count as usize, &dims);
+        let device = input.device().without_autodiff();
+        let of_all = |value: fn(&Moments) -> f64| -> Tensor<1> {
+            let values: Vec<f64> = moments.iter().map(value).collect();
+            Tensor::from_data(
+                values.as_slice(),
+                (&device, backend::computed_in(input.dtype()).into()),
             )
         };
-        let wide = backend::computed_in(input.dtype());
-        let (mean, variance) = (mean.cast(wide), variance.cast(wide));
+        let (mean, variance) = (of_all(|m| m.mean), of_all(Moments::variance));
+        let (scale, shift) = self.affine(&input);
+        let reciprocal_deviation = variance.clone().add_scalar(self.epsilon).sqrt().recip();
+        let part = BatchPart {
+            count,
+            activation: self.activation,
+            replica: Arc::clone(replica),
+        };
+        let output = backend::batch_norm_of_part(
+            input,
+            mean.clone(),
+            reciprocal_deviation,
+            scale,
+            shift,
+            part,
+        );
+        let batch = Batch {
+            mean: mean.clone(),
+            variance: variance.clone(),
+            count,
+        };
+        self.running().follow(batch, pass);
+        (output, Some((mean, variance)))
+    }
+
+    /// Between the running statistics and those of the batch.
+    fn mixed<const D: usize>(
+        &self,
+        input: &Tensor<D>,
+        (mean, variance): (Tensor<1>, Tensor<1>),
+        running: f64,
+    ) -> (Tensor<1>, Tensor<1>) {
+        let input = input.clone().without_autodiff();
+        let (batch_mean, batch_variance) = match self.dispersion {
+            Dispersion::Deviation => backend::channel_moments(input),
+            dispersion => backend::channel_dispersion(input, |centred| dispersion.of(centred)),
+        };
+        let mix = |of_running: Tensor<1>, of_batch: Tensor<1>| {
+            let of_batch = of_batch.cast(of_running.dtype());
+            let of_running = of_running.mul_scalar(running);
+            let device = of_running.device();
+            of_running + of_batch.mul_scalar(1.0 - running).to_device(&device)
+        };
+        (mix(mean, batch_mean), mix(variance, batch_variance))
+    }
+
+    /// By given statistics.
+    fn apply<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        mean: Tensor<1>,
+        variance: Tensor<1>,
+    ) -> Forward<D> {
+        let (scale, shift) = self.affine(&input);
         let reciprocal_deviation = variance.clone().add_scalar(self.epsilon).sqrt().recip();
         let output = backend::batch_norm_apply(
             input,
@@ -219,10 +373,18 @@ impl BatchNorm {
             shift,
             self.activation,
         );
-        Normalized {
-            output,
-            mean,
-            variance,
+        (output, Some((mean, variance)))
+    }
+
+    fn running(&self) -> Running<'_> {
+        Running {
+            mean: &self.running_mean,
+            variance: &self.running_var,
+            batches: &self.num_batches_tracked,
+            pool: &self.pool,
+            average: self.average,
+            pooling: Pooling::Values,
+            unbiased: self.unbiased && self.dispersion == Dispersion::Deviation,
         }
     }
 
@@ -234,120 +396,13 @@ impl BatchNorm {
         };
         affine.or_identity(self.num_features, input)
     }
-
-    fn average_in(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize, device: &Device) {
-        let _alone = self.pool.lock();
-        let batches = self.num_batches_tracked.get(device).add_scalar(1);
-        let rate = match self.average {
-            RunningAverage::Momentum(momentum) => momentum,
-            RunningAverage::Cumulative => 1.0 / batches.clone().into_scalar::<i64>() as f64,
-        };
-        let correction = if self.unbiased {
-            count as f64 / (count as f64 - 1.0)
-        } else {
-            1.0
-        };
-        let follow = |running: &Buffer<Float>, batch: Tensor<1>| {
-            let old = running.get(device);
-            let dtype = old.dtype();
-            let wide = backend::computed_in(dtype);
-            let (old, batch) = (old.cast(wide), batch.cast(wide));
-            let new = old.mul_scalar(1.0 - rate) + batch.mul_scalar(rate);
-            running.set(new.cast(dtype));
-        };
-        follow(&self.running_mean, mean);
-        follow(&self.running_var, variance.mul_scalar(correction));
-        self.num_batches_tracked.set(batches);
-    }
-
-    /// Pools moments in f64 on the host: merging means and second moments is exact where
-    /// averaging variances is not.
-    fn pool_in(
-        &self,
-        mean: Tensor<1>,
-        variance: Tensor<1>,
-        count: usize,
-        pass: u64,
-        device: &Device,
-    ) {
-        let means = mean.into_data().convert::<f64>().try_into_vec::<f64>();
-        let variances = variance.into_data().convert::<f64>().try_into_vec::<f64>();
-        let (Ok(means), Ok(variances)) = (means, variances) else {
-            unreachable!("data converted to f64 are f64");
-        };
-        let batch = means
-            .into_iter()
-            .zip(variances)
-            .map(|(mean, variance)| Moments {
-                count: count as f64,
-                mean,
-                m2: variance * count as f64,
-            });
-        let mut pool = self.pool.lock();
-        pool.add(pass, batch);
-        let pooled = &pool.moments;
-        let variance = |moments: &Moments| {
-            if self.unbiased {
-                moments.variance_unbiased()
-            } else {
-                moments.variance()
-            }
-        };
-        let means: Vec<f64> = pooled.iter().map(|moments| moments.mean).collect();
-        let variances: Vec<f64> = pooled.iter().map(variance).collect();
-        let write = |buffer: &Buffer<Float>, values: &[f64]| {
-            let dtype = buffer.get(device).dtype();
-            buffer.set(Tensor::from_data(values, (device, dtype)));
-        };
-        write(&self.running_mean, &means);
-        write(&self.running_var, &variances);
-        self.num_batches_tracked
-            .set(Tensor::from_data([pool.batches as i64], device));
-    }
 }
 
-/// The moments that a pass with [`StatisticsUpdate::Pool`] has gathered so far.
-///
-/// Whoever changes the running statistics holds its lock from the first read to the last write, and
-/// whoever uses them while reading both: threads that share a layer lose no update.
-#[derive(Debug, Default)]
-struct Pool(Mutex<Gathered>);
+/// An output, and the mean and biased variance per channel, if there is one of each.
+type Forward<const D: usize> = (Tensor<D>, Option<(Tensor<1>, Tensor<1>)>);
 
-#[derive(Clone, Debug, Default)]
-struct Gathered {
-    pass: u64,
-    batches: u64,
-    moments: Vec<Moments>,
-}
-
-impl Pool {
-    /// A poisoned lock only says that another forward panicked: what is gathered is replaced whole.
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Gathered {
-    /// Merges a batch's moments per channel; afresh if they are the first of this pass.
-    fn add(&mut self, pass: u64, batch: impl Iterator<Item = Moments>) {
-        if self.pass != pass {
-            *self = Self {
-                pass,
-                batches: 1,
-                moments: batch.collect(),
-            };
-            return;
-        }
-        let merged = self.moments.iter().zip(batch);
-        self.moments = merged.map(|(old, new)| old.merge(&new)).collect();
-        self.batches += 1;
-    }
-}
-
-impl Clone for Pool {
-    fn clone(&self) -> Self {
-        Self(Mutex::new(self.lock().clone()))
-    }
+fn values_per_channel(dims: &[usize]) -> usize {
+    dims[0] * dims[2..].iter().product::<usize>()
 }
 
 impl ModuleDisplay for BatchNorm {

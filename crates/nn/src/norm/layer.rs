@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use evenkeel_kernels::{Activation, RowStatistics, Rows};
+use evenkeel_kernels::{Activation, RowNorm, RowStatistics, Rows};
 
 use super::affine::{self, Affine};
 use super::rows;
@@ -99,20 +99,17 @@ impl LayerNorm {
     /// If the input's dimensions are not these.
     pub fn forward<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Tensor<D> {
         let norm = |input: Tensor<D>| {
-            let shape = token_rows("LayerNorm", &input, self.num_features, self.dimensions);
+            let norm = RowNorm {
+                shape: token_rows("LayerNorm", &input, self.num_features, self.dimensions),
+                statistics: RowStatistics::Deviation,
+                epsilon: self.epsilon,
+                activation: self.activation,
+            };
             let affine = Affine {
                 scale: self.weight.as_ref(),
                 shift: self.bias.as_ref(),
             };
-            let statistics = RowStatistics::Deviation;
-            rows::forward(
-                input,
-                shape,
-                statistics,
-                self.epsilon,
-                self.activation,
-                affine,
-            )
+            rows::normalize(input, norm, affine).0
         };
         let output = if self.channels_first {
             assert!(
@@ -193,22 +190,17 @@ impl RmsNorm {
     /// # Panics
     /// If the input's dimensions are not these.
     pub fn forward<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Tensor<D> {
-        let shape = token_rows("RmsNorm", &input, self.num_features, self.dimensions);
+        let norm = RowNorm {
+            shape: token_rows("RmsNorm", &input, self.num_features, self.dimensions),
+            statistics: RowStatistics::RootMeanSquare,
+            epsilon: self.epsilon,
+            activation: Activation::None,
+        };
         let affine = Affine {
             scale: self.weight.as_ref(),
             shift: None,
         };
-        let (statistics, activation) = (RowStatistics::RootMeanSquare, Activation::None);
-        let output = rows::forward(
-            input.clone(),
-            shape,
-            statistics,
-            self.epsilon,
-            activation,
-            affine,
-        );
-        pass.observe("rms_norm", &input, &output, None);
-        output
+        rows::forward("rms_norm", input, norm, affine, pass)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use burn::module::DisplaySettings;
 use burn::tensor::Tensor;
-use evenkeel_kernels::{Activation, RowNorm, RowStatistics, Rows};
+use evenkeel_kernels::{RowNorm, Rows};
 
 use super::affine::Affine;
-use crate::backend;
+use crate::{Pass, backend};
 
 pub(super) fn check_epsilon(layer: &str, epsilon: f64) {
     assert!(
@@ -14,22 +14,47 @@ pub(super) fn check_epsilon(layer: &str, epsilon: f64) {
     );
 }
 
+/// The forward of a norm by rows, shown to the pass as the output of a `layer`.
 pub(super) fn forward<const D: usize>(
+    layer: &'static str,
     input: Tensor<D>,
-    shape: Rows,
-    statistics: RowStatistics,
-    epsilon: f64,
-    activation: Activation,
+    norm: RowNorm,
     affine: Affine<'_>,
+    pass: &Pass,
 ) -> Tensor<D> {
-    let norm = RowNorm {
-        shape,
-        statistics,
-        epsilon,
-        activation,
-    };
-    let (scale, shift) = affine.or_identity(shape.parameters(), &input);
+    let (output, ..) = normalize(input.clone(), norm, affine);
+    pass.observe(layer, &input, &output, None);
+    output
+}
+
+/// Also the mean and the reciprocal deviation of each row.
+pub(super) fn normalize<const D: usize>(
+    input: Tensor<D>,
+    norm: RowNorm,
+    affine: Affine<'_>,
+) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
+    let (scale, shift) = affine.or_identity(norm.shape.parameters(), &input);
     backend::row_norm(input, scale, shift, norm)
+}
+
+/// `[N, C, ...]` with the channels in groups.
+pub(super) fn of_channels<const D: usize>(
+    layer: &str,
+    input: &Tensor<D>,
+    groups: usize,
+    channels: usize,
+) -> Rows {
+    let dims = input.dims();
+    assert!(
+        D >= 2 && dims[1] == channels,
+        "{layer}: expected an input [examples, {channels}, positions...], got {dims:?}"
+    );
+    Rows {
+        examples: dims[0],
+        groups,
+        channels: channels / groups,
+        positions: dims[2..].iter().product(),
+    }
 }
 
 pub(super) fn display() -> Option<DisplaySettings> {

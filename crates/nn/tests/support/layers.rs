@@ -4,8 +4,9 @@ use burn::module::{Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::{
-    Activation, BatchNormConfig, Conv2dConfig, DropoutConfig, GlobalAvgPool, GroupNormConfig,
-    InstanceNormConfig, LayerNormConfig, MaxPool2dConfig, Pass, RmsNormConfig, Scaling,
+    Activation, BatchNormConfig, Conv2dConfig, Dispersion, DropoutConfig, GlobalAvgPool,
+    GroupNormConfig, InstanceNormConfig, LayerNormConfig, MaxPool2dConfig, Pass, RmsNormConfig,
+    Scaling,
 };
 
 use super::{plain, random_of};
@@ -117,6 +118,15 @@ fn batch_norm(name: &'static str, pass: fn() -> Pass, affine: bool, relu: bool) 
     })
 }
 
+fn batch_norm_with(name: &'static str, config: BatchNormConfig) -> Layer {
+    Layer::new(name, &[SHAPE[1]; 2], move |x, parameters| {
+        let mut norm = config.init(&x.device());
+        norm.weight = Some(param(parameters[0].clone()));
+        norm.bias = Some(param(parameters[1].clone()));
+        norm.forward(x, &Pass::train(0, 1))
+    })
+}
+
 fn layer_norm(name: &'static str, config: LayerNormConfig) -> Layer {
     let parameters = match (config.affine, config.bias) {
         (true, true) => vec![config.num_features; 2],
@@ -171,6 +181,10 @@ pub fn layers() -> Vec<Layer> {
         let dropout = DropoutConfig::new(0.4).with_scaling(scaling).init();
         move |x, _: &[Tensor<1>]| dropout.forward(x, &pass())
     };
+    // Without a gradient through the batch's share, unless there is none of it.
+    let mixed: fn() -> Pass = || Pass::test().mix_statistics(1.0);
+    let batch = BatchNormConfig::new(SHAPE[1]);
+    let by = |dispersion| batch.clone().with_dispersion(dispersion);
     let explicit = PaddingConfig2d::Explicit;
     vec![
         batch_norm("batch norm in training", train, true, false),
@@ -179,6 +193,13 @@ pub fn layers() -> Vec<Layer> {
         batch_norm("batch norm at test", test, true, false),
         batch_norm("batch norm at test, ReLU", test, true, true),
         batch_norm("batch norm at test, plain", test, false, false),
+        batch_norm("batch norm by a mixture", mixed, true, true),
+        batch_norm_with(
+            "batch norm of ghosts",
+            batch.clone().with_ghost_size(Some(1)),
+        ),
+        batch_norm_with("batch norm by ℓ1", by(Dispersion::MeanAbsolute)),
+        batch_norm_with("batch norm by ℓ∞", by(Dispersion::Maximum)),
         layer_norm("layer norm", LayerNormConfig::new(SHAPE[3])),
         layer_norm(
             "layer norm of two dimensions, ReLU, without shift",
@@ -203,6 +224,10 @@ pub fn layers() -> Vec<Layer> {
         Layer::new("instance norm", &[], |x, _| {
             let norm = InstanceNormConfig::new(SHAPE[1]).init(&x.device());
             norm.forward(x, &Pass::test())
+        }),
+        Layer::new("instance norm, tracked", &[], |x, _| {
+            let config = InstanceNormConfig::new(SHAPE[1]).with_track_running_stats(true);
+            config.init(&x.device()).forward(x, &Pass::train(0, 1))
         }),
         Layer::new("dropout", &[], dropout(Scaling::Inverted, train)),
         Layer::new("classic dropout", &[], dropout(Scaling::Classic, train)),

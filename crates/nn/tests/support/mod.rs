@@ -3,6 +3,8 @@
 
 pub mod layers;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use evenkeel_nn::{BatchNorm, BatchNormConfig};
 
@@ -27,6 +29,15 @@ pub fn random_of<const D: usize>(seed: u64, shape: [usize; D], device: &Device) 
         .map(|_| draws.normal() as f32)
         .collect::<Vec<_>>();
     Tensor::from_data(TensorData::new(numbers, shape), device)
+}
+
+/// What this panics with.
+pub fn message(work: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(work)).expect_err("should panic");
+    match panic.downcast::<String>() {
+        Ok(message) => *message,
+        Err(panic) => (*panic.downcast::<&str>().expect("a message")).to_owned(),
+    }
 }
 
 /// A batch norm of two channels.

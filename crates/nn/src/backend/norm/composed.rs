@@ -13,12 +13,36 @@ pub(super) fn batch_norm_train<const D: usize>(
     epsilon: f64,
     activation: Activation,
 ) -> Normalized<D> {
+    let variance = |centred: Tensor<3>| centred.square().mean_dim(2).mean_dim(0);
+    norm_by_variance(x, scale, shift, epsilon, activation, variance)
+}
+
+/// Batch norm where `dispersion` takes the part of the deviation: from x − μ `[N, C, S]` to `[1, C, 1]`.
+/// Its square takes that of the variance.
+pub(crate) fn batch_norm_by<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    epsilon: f64,
+    activation: Activation,
+    dispersion: impl Fn(Tensor<3>) -> Tensor<3>,
+) -> Normalized<D> {
+    let square = |centred| dispersion(centred).square();
+    norm_by_variance(x, scale, shift, epsilon, activation, square)
+}
+
+fn norm_by_variance<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    epsilon: f64,
+    activation: Activation,
+    variance: impl Fn(Tensor<3>) -> Tensor<3>,
+) -> Normalized<D> {
     let (shape, dtype) = (x.shape(), x.dtype());
     let [scale, shift] = [scale, shift].map(|parameter| widened(parameter, dtype));
-    let x = channels(widened(x, dtype));
-    let mean = x.clone().mean_dim(2).mean_dim(0);
-    let centred = x - mean.clone();
-    let variance = centred.clone().square().mean_dim(2).mean_dim(0);
+    let (mean, centred) = centred(x);
+    let variance = variance(centred.clone());
     let deviation = variance.clone().add_scalar(epsilon).sqrt();
     let output = centred / deviation * per_channel(scale) + per_channel(shift);
     Normalized {
@@ -26,6 +50,26 @@ pub(super) fn batch_norm_train<const D: usize>(
         mean: mean.detach().flatten(0, 2),
         variance: variance.detach().flatten(0, 2),
     }
+}
+
+/// The mean `[1, C, 1]`, and the values less it `[N, C, S]`.
+fn centred<const D: usize>(x: Tensor<D>) -> (Tensor<3>, Tensor<3>) {
+    let dtype = x.dtype();
+    let x = channels(widened(x, dtype));
+    let mean = x.clone().mean_dim(2).mean_dim(0);
+    (mean.clone(), x - mean)
+}
+
+/// The mean per channel, and the square of what `dispersion` says of x − μ.
+pub(crate) fn channel_dispersion<const D: usize>(
+    x: Tensor<D>,
+    dispersion: impl Fn(Tensor<3>) -> Tensor<3>,
+) -> (Tensor<1>, Tensor<1>) {
+    let (mean, centred) = centred(x);
+    (
+        mean.flatten(0, 2),
+        dispersion(centred).square().flatten(0, 2),
+    )
 }
 
 pub(super) fn batch_norm_apply<const D: usize>(
@@ -50,21 +94,30 @@ pub(super) fn row_norm<const D: usize>(
     scale: Tensor<1>,
     shift: Tensor<1>,
     norm: RowNorm,
-) -> Tensor<D> {
+) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
     let rows = norm.shape;
     let (shape, dtype) = (x.shape(), x.dtype());
     let [scale, shift] = [scale, shift].map(|parameter| widened(parameter, dtype));
     let x = widened(x, dtype).reshape([rows.examples, rows.groups, rows.row()]);
+    let mean = match norm.statistics {
+        RowStatistics::Deviation => x.clone().mean_dim(2),
+        RowStatistics::RootMeanSquare => {
+            Tensor::zeros([rows.examples, rows.groups, 1], &x.device())
+        }
+    };
     let centred = match norm.statistics {
-        RowStatistics::Deviation => x.clone() - x.mean_dim(2),
+        RowStatistics::Deviation => x - mean.clone(),
         RowStatistics::RootMeanSquare => x,
     };
     let square = centred.clone().square().mean_dim(2);
-    let normalized = centred / square.add_scalar(norm.epsilon).sqrt();
+    let deviation = square.add_scalar(norm.epsilon).sqrt();
+    let normalized = centred / deviation.clone();
     let channels = [rows.examples, rows.groups, rows.channels, rows.positions];
     let parameters = |values: Tensor<1>| values.reshape([1, rows.groups, rows.channels, 1]);
     let output = normalized.reshape(channels) * parameters(scale) + parameters(shift);
-    activate(output.reshape(shape), norm.activation).cast(dtype)
+    let output = activate(output.reshape(shape), norm.activation).cast(dtype);
+    let [mean, r] = [mean, deviation.recip()].map(|values| values.detach().flatten(0, 2));
+    (output, mean, r)
 }
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 mod autodiff;
 mod composed;
 mod flex;
+mod part;
 
+pub(crate) use composed::{batch_norm_by, channel_dispersion};
+pub use part::PartOperations;
+
+use crate::norm::BatchPart;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -126,6 +131,44 @@ pub(crate) fn batch_norm_train<const D: usize>(
     }
 }
 
+/// The mean and the biased variance per channel: constants to the gradient.
+pub(crate) fn channel_moments<const D: usize>(x: Tensor<D>) -> (Tensor<1>, Tensor<1>) {
+    if !has_kernels(x.device()) {
+        let deviation = |centred: Tensor<3>| centred.square().mean_dim(2).mean_dim(0).sqrt();
+        return channel_dispersion(x, deviation);
+    }
+    let (mean, variance) = <Dispatch as PartOperations>::channel_moments(x.into_dispatch());
+    let [mean, variance] = [mean, variance].map(|values| Tensor::from_dispatch(values).detach());
+    (mean, variance)
+}
+
+/// Batch norm of a part of a batch, by the statistics of the whole; the gradient flows through them.
+///
+/// # Panics
+/// If the device has no kernels.
+pub(crate) fn batch_norm_of_part<const D: usize>(
+    x: Tensor<D>,
+    mean: Tensor<1>,
+    reciprocal_deviation: Tensor<1>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    part: BatchPart,
+) -> Tensor<D> {
+    assert!(
+        has_kernels(x.device()),
+        "BatchNorm: replicas need the kernels of Device::flex(); {:?} has none yet",
+        x.device()
+    );
+    Tensor::from_dispatch(<Dispatch as PartOperations>::channel_norm_of_part(
+        x.into_dispatch(),
+        mean.into_dispatch(),
+        reciprocal_deviation.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        part,
+    ))
+}
+
 /// Batch norm by given statistics, which are constants to the gradient.
 pub(crate) fn batch_norm_apply<const D: usize>(
     x: Tensor<D>,
@@ -148,21 +191,23 @@ pub(crate) fn batch_norm_apply<const D: usize>(
     ))
 }
 
-/// A norm by the rows that `norm` says `x` to consist of.
+/// A norm by the rows that `norm` says `x` to consist of. Also the mean and the reciprocal deviation of
+/// each row, constants to the gradient.
 pub(crate) fn row_norm<const D: usize>(
     x: Tensor<D>,
     scale: Tensor<1>,
     shift: Tensor<1>,
     norm: RowNorm,
-) -> Tensor<D> {
+) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
     if !has_kernels(x.device()) {
         return composed::row_norm(x, scale, shift, norm);
     }
-    let (output, ..) = <Dispatch as NormOperations>::row_norm(
+    let (output, mean, r) = <Dispatch as NormOperations>::row_norm(
         x.into_dispatch(),
         scale.into_dispatch(),
         shift.into_dispatch(),
         norm,
     );
-    Tensor::from_dispatch(output)
+    let [mean, r] = [mean, r].map(|values| Tensor::from_dispatch(values).detach());
+    (Tensor::from_dispatch(output), mean, r)
 }
