@@ -224,3 +224,15 @@ for name, shape, options, layer in [
         cases.append({"norm": name, "shape": shape, "options": options, "relu": relu, "x": numbers(x), "output": numbers(y),
                       "gradients": {"x": numbers(x.grad)} | {k: numbers(p.grad) for k, p in parameters.items()}})
 write("row_norms", cases)
+
+cases = []
+for shape, make in [([3, 4, 5, 6], nn.InstanceNorm2d), ([4, 3, 7], nn.InstanceNorm1d)]:
+    layer = make(shape[1], momentum=0.3, affine=False, track_running_stats=True)
+    case = {"shape": shape, "momentum": 0.3, "inputs": []}
+    for mode in ["train", "train", "train", "test"]:
+        layer.train(mode == "train")
+        x = torch.randn(shape) * 2 + 1
+        case["inputs"].append(numbers(x))
+        case[mode] = numbers(layer(x))
+    cases.append(case | {"running_mean": numbers(layer.running_mean), "running_var": numbers(layer.running_var)})
+write("instance_norm_tracked", cases)

@@ -6,7 +6,8 @@ mod support;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use evenkeel_nn::{
-    Activation, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Pass, RmsNormConfig,
+    Activation, GroupNormConfig, InstanceNorm, InstanceNormConfig, LayerNormConfig, Pass,
+    RmsNormConfig, RunningAverage,
 };
 use serde::Deserialize;
 use support::layers::autodiff;
@@ -266,4 +267,89 @@ fn half_precision_is_computed_in_f32() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 2e-3, "{found} {expected}");
     }
+}
+
+#[derive(Deserialize)]
+struct Tracked {
+    cases: Vec<TrackedCase>,
+}
+
+#[derive(Deserialize)]
+struct TrackedCase {
+    shape: Vec<usize>,
+    momentum: f64,
+    inputs: Vec<Vec<f64>>,
+    train: Vec<f64>,
+    test: Vec<f64>,
+    running_mean: Vec<f64>,
+    running_var: Vec<f64>,
+}
+
+impl TrackedCase {
+    fn check<const D: usize>(&self, dtype: DType, tolerance: f64) {
+        let norm = InstanceNormConfig::new(self.shape[1])
+            .with_track_running_stats(true)
+            .with_average(RunningAverage::Momentum(self.momentum))
+            .init(&plain());
+        let buffers = [&norm.running_mean, &norm.running_var];
+        let [mean, var] = buffers.map(|buffer| buffer.as_ref().expect("tracked"));
+        for buffer in [mean, var] {
+            buffer.set(buffer.get(&plain()).cast(dtype));
+        }
+        let forward = |input: &[f64], pass: Pass| {
+            let data = TensorData::new(input.to_vec(), self.shape.clone());
+            let x = Tensor::<D>::from_data(data, (&plain(), dtype));
+            numbers(norm.forward(x, &pass))
+        };
+        let [first, second, third, last] = &self.inputs[..] else {
+            panic!("four inputs");
+        };
+        forward(first, Pass::train(0, 0));
+        forward(second, Pass::train(0, 1));
+        let train = forward(third, Pass::train(0, 2));
+        assert_close("training", &train, &self.train, tolerance);
+        for (buffer, expected) in [(mean, &self.running_mean), (var, &self.running_var)] {
+            let found = numbers(buffer.get(&plain()));
+            assert_close("statistics", &found, expected, tolerance);
+        }
+        assert_close("test", &forward(last, Pass::test()), &self.test, tolerance);
+        assert_eq!(numbers(mean.get(&plain())).len(), self.shape[1]);
+    }
+}
+
+#[test]
+fn tracked_instance_norm_is_pytorchs() {
+    let text = include_str!("../../../reference/fixtures/instance_norm_tracked.json");
+    let fixture: Tracked = serde_json::from_str(text).expect("a fixture");
+    for case in fixture.cases {
+        for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 1e-5)] {
+            match case.shape.len() {
+                3 => case.check::<3>(dtype, tolerance),
+                4 => case.check::<4>(dtype, tolerance),
+                rank => panic!("no case for rank {rank}"),
+            }
+        }
+    }
+}
+
+/// As one big batch: the averages over all examples.
+#[test]
+fn a_tracked_instance_norm_is_recalibrated() {
+    let config = InstanceNormConfig::new(2).with_track_running_stats(true);
+    let (norm, whole) = (config.init(&plain()), config.init(&plain()));
+    let x = random_of::<3>(4, [7, 2, 6], &plain());
+    let pass = Pass::recalibrate();
+    for examples in [0..2, 2..7] {
+        norm.forward(x.clone().slice_dim(0, examples), &pass);
+    }
+    whole.forward(x, &Pass::recalibrate());
+    let state = |norm: &InstanceNorm| {
+        [&norm.running_mean, &norm.running_var]
+            .map(|buffer| numbers(buffer.as_ref().expect("tracked").get(&plain())))
+    };
+    for (found, expected) in state(&norm).iter().zip(&state(&whole)) {
+        assert_close("statistics", found, expected, 1e-6);
+    }
+    let tracked = norm.num_batches_tracked.expect("tracked").get(&plain());
+    assert_eq!(tracked.into_scalar::<i64>(), 2);
 }
