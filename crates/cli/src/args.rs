@@ -24,6 +24,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Write a run's report anew
     Report(ReportArgs),
+    /// Fold a run's batch norms into the layers before them, for deployment
+    Fold(FoldArgs),
     /// List and check data sources
     #[command(subcommand)]
     Data(DataCommand),
@@ -124,6 +126,17 @@ pub enum Tta {
 pub struct ReportArgs {
     /// A run's folder
     pub run: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub struct FoldArgs {
+    /// A finished run's folder, to which folded.safetensors is written
+    pub run: PathBuf,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Subcommand)]

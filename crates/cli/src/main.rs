@@ -5,6 +5,7 @@ mod args;
 mod device;
 mod evaluate;
 mod exit;
+mod fold;
 mod progress;
 mod say;
 mod show;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => evaluate::run(&args),
         Command::Report(args) => show::report(&args),
+        Command::Fold(args) => fold::run(&args),
         Command::Data(args) => show::data(&args),
         Command::Recipe(args) => show::recipe(&args),
     };

@@ -86,8 +86,23 @@ fn trains_evaluates_and_reports() {
         code == 0 && told.contains("not trained with flips"),
         "{told}"
     );
+    let without = ["--epochs", "1", "--set", "model.norm=none"];
+    let train = [&["train", "recipe.toml", "--out", "bare"], &without[..]].concat();
+    assert_eq!(run(folder, &train).0, 0);
+    let (code, _, told) = run(folder, &["fold", "bare"]);
+    assert!(
+        code == 2 && told.contains("no batch norm to fold"),
+        "{told}"
+    );
     let (code, text, _) = run(folder, &["eval", "run", "--data", "idx:images"]);
     assert!(code == 0 && text.contains("on 96 examples"), "{text}");
+
+    let (code, folded, told) = run(folder, &["fold", "run", "--json"]);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(number(&folded, "accuracy"), number(&plain, "accuracy"));
+    assert!(number(&folded, "largest_change") < 1e-4, "{folded}");
+    assert!(folded.contains("blocks.0.norm"), "{folded}");
+    assert!(folder.join("run/folded.safetensors").exists());
 
     fs::remove_file(folder.join("run/report.html")).unwrap();
     assert_eq!(run(folder, &["report", "run"]).0, 0);

@@ -167,6 +167,18 @@ pub fn evaluate_run(
     workers: usize,
     device: &Device,
 ) -> Result<Measured, Error> {
+    let (model, evaluator) = open_run(folder, source, views, workers, device)?;
+    evaluator.measure(&model)
+}
+
+/// A finished run's model, and what measures it.
+pub(crate) fn open_run(
+    folder: &RunFolder,
+    source: Option<&Source>,
+    views: Views,
+    workers: usize,
+    device: &Device,
+) -> Result<(Model, Evaluator), Error> {
     let run = folder.read_run()?;
     if run.status != Status::Finished {
         return Err(Error::Unfinished {
@@ -235,7 +247,7 @@ pub fn evaluate_run(
         workers,
         &device,
     )?;
-    evaluator.measure(&model)
+    Ok((model, evaluator))
 }
 
 fn measure(probabilities: Vec<f64>, labels: Vec<u32>, classes: usize) -> Measured {
@@ -287,11 +299,11 @@ fn measure(probabilities: Vec<f64>, labels: Vec<u32>, classes: usize) -> Measure
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_nn::initialize;
+    use evenkeel_nn::{NormKind, initialize};
 
     use super::*;
     use crate::data::Images;
-    use crate::model::{ModelRecipe, Norm};
+    use crate::model::ModelRecipe;
 
     #[test]
     fn no_batch_is_of_one_example() {
@@ -333,7 +345,7 @@ mod tests {
         let device = Device::flex();
         let recipe = ModelRecipe::Mlp {
             hidden: vec![6],
-            norm: Norm::None,
+            norm: NormKind::None,
             dropout: 0.0,
         };
         let model = initialize(recipe.build(&kind, 3, &device).unwrap(), 1);

@@ -11,6 +11,7 @@ pub mod evaluate;
 mod examples;
 mod figures;
 pub mod fit;
+pub mod fold;
 pub mod model;
 mod optimizer;
 mod provenance;

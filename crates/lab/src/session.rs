@@ -35,14 +35,8 @@ impl<'a> Session<'a> {
                 .map_err(|error| Error::Unfit(error.to_string()))?;
         }
         let batch_size = recipe.train.batch_size;
-        // A norm has no deviation to divide by where a batch gives it one value.
-        if recipe.model.values_per_norm(&data.kind) == Some(1) && batch_size == 1 {
-            return Err(Error::Unfit(
-                "train.batch_size is 1, which gives the last batch norm of this net one value per \
-                 channel; use at least 2, or model.norm = \"none\""
-                    .into(),
-            ));
-        }
+        let check = recipe.model.check_statistics(&data.kind, batch_size);
+        check.map_err(Error::Unfit)?;
         let preparation = examples::preparation(&data);
         let operations = recipe.augment.operations.clone();
         let examples = examples::prepare(

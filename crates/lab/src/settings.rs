@@ -3,7 +3,7 @@
 use crate::recipe::{Recipe, RecipeError};
 
 /// All keys of recipes.
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 33] = [
     "seed",
     "data.source",
     "data.validation",
@@ -11,6 +11,7 @@ const KEYS: [&str; 32] = [
     "model.widths",
     "model.pool_after",
     "model.norm",
+    "model.norm.group",
     "model.dropout",
     "model.hidden",
     "augment.operations",
@@ -69,12 +70,20 @@ pub(crate) fn apply(table: &mut toml::Table, setting: &str) -> Result<(), Recipe
     let mut keys: Vec<&str> = path.trim().split('.').collect();
     let last = keys.pop().unwrap_or_default();
     let mut section = table;
-    for key in keys {
+    for (depth, key) in keys.iter().copied().enumerate() {
         section = section
             .entry(key)
             .or_insert_with(|| toml::Table::new().into())
             .as_table_mut()
-            .ok_or_else(|| RecipeError::new(&place, format!("`{key}` is a value, no section")))?;
+            .ok_or_else(|| {
+                let whole = keys[..=depth].join(".");
+                let inner = path.trim()[whole.len() + 1..].trim();
+                let problem = format!(
+                    "`{key}` is a value, no section; to make it one, set it whole, such as --set \
+                     '{whole}={{ {inner} = {value} }}'"
+                );
+                RecipeError::new(&place, problem)
+            })?;
     }
     section.insert(last.to_owned(), value);
     Ok(())

@@ -169,14 +169,15 @@ mod tests {
 
     use super::*;
     use crate::data::Kind;
-    use crate::model::{ModelRecipe, Norm};
+    use crate::model::ModelRecipe;
+    use evenkeel_nn::{BatchNorm, Norm, NormKind};
 
     /// The net of `reference/make_model.py`.
     fn net() -> Model {
         let recipe = ModelRecipe::Convnet {
             widths: vec![2, 3],
             pool_after: vec![0],
-            norm: Norm::Batch,
+            norm: NormKind::Batch,
             dropout: 0.0,
         };
         let kind = Kind::Images {
@@ -194,12 +195,16 @@ mod tests {
         from_safetensors(net(), &path)
     }
 
+    fn batch_norm(block: &crate::model::ConvBlock) -> &BatchNorm {
+        block.norm.as_ref().and_then(Norm::as_batch).unwrap()
+    }
+
     fn batches(model: &Model) -> Vec<i64> {
         let Model::ConvNet(net) = model else {
             panic!("a convnet")
         };
         let count = |block: &crate::model::ConvBlock| {
-            let norm = block.norm.as_ref().unwrap();
+            let norm = batch_norm(block);
             let count: Tensor<1, Int> = norm.num_batches_tracked.get(&Device::flex());
             count.into_scalar::<i64>()
         };
@@ -346,7 +351,7 @@ mod tests {
             let Model::ConvNet(bad) = net() else {
                 panic!("a convnet")
             };
-            let norm = bad.blocks[1].norm.as_ref().unwrap();
+            let norm = batch_norm(&bad.blocks[1]);
             let values = Tensor::from_data([1.0, value, 1.0], &Device::flex());
             norm.running_var.set(values);
             let record = to_record(&Model::ConvNet(bad)).unwrap();

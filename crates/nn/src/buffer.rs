@@ -48,6 +48,11 @@ impl<K: Basic + Autodiff> Buffer<K> {
         self.value().clone().to_device(device)
     }
 
+    /// Where the value is, without autodiff.
+    pub(crate) fn device(&self) -> Device {
+        self.value().device()
+    }
+
     /// Replaces the value.
     pub fn set(&self, value: Tensor<1, K>) {
         *self.value() = value.without_autodiff();

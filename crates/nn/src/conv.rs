@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{self, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
-use evenkeel_kernels as kernels;
+use evenkeel_kernels::{self as kernels, Activation, RowNorm, RowStatistics, Rows};
 
 use crate::backend;
 
@@ -32,6 +32,9 @@ pub struct Conv2dConfig {
     /// there.
     #[config(default = true)]
     pub bias: bool,
+    /// Whether the kernels of each output channel are standardized before they are used; not in Burn's.
+    #[config(default = false)]
+    pub standardize: bool,
     /// How weights are drawn; [`initialize`](crate::initialize) draws them by path instead.
     #[config(default = "Initializer::KaimingUniform{gain:1.0/3.0_f64.sqrt(),fan_out_only:false}")]
     pub initializer: Initializer,
@@ -39,8 +42,17 @@ pub struct Conv2dConfig {
 
 impl Conv2dConfig {
     /// # Panics
-    /// If the groups do not divide the channels.
+    /// If the groups do not divide the channels, or kernels of one value are to be standardized.
     pub fn init(&self, device: &Device) -> Conv2d {
+        let [height, width] = self.kernel_size;
+        assert!(
+            !self.standardize || self.channels[0] / self.groups.max(1) * height * width > 1,
+            "Conv2d: expected more than one weight for each output channel to standardize, got \
+             channels {:?} in {} groups with a kernel of {:?}",
+            self.channels,
+            self.groups,
+            self.kernel_size
+        );
         let nn::conv::Conv2d { weight, bias, .. } =
             nn::conv::Conv2dConfig::new(self.channels, self.kernel_size)
                 .with_groups(self.groups)
@@ -55,9 +67,13 @@ impl Conv2dConfig {
             dilation: self.dilation,
             groups: self.groups,
             padding: self.padding.clone(),
+            standardize: self.standardize,
         }
     }
 }
+
+/// Added to the variance of a standardized kernel inside the square root, as in timm.
+const STANDARDIZE_EPSILON: f64 = 1e-6;
 
 /// Slides a kernel over an image. For input x `[N, C, height, width]`, weight
 /// `[C_out, C/groups, a, b]` and bias `[C_out]`:
@@ -72,6 +88,12 @@ impl Conv2dConfig {
 /// Burn and PyTorch.
 ///
 /// On the CPU its results are the same bits for any number of threads.
+///
+/// With [`Conv2dConfig::standardize`], weight\[o\] is replaced in every forward by (weight\[o\] − μ) /
+/// √(σ² + 10⁻⁶) with the mean μ and the biased variance σ² of its values, and the gradient flows through
+/// both: it smooths the loss where group norm, which sees no batch, does not (Qiao, Wang, Liu, Shen,
+/// Yuille, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", 2019). A
+/// norm should follow, since the weights' own scale is lost.
 ///
 /// Source: LeCun et al., "Backpropagation Applied to Handwritten Zip Code Recognition" (1989).
 #[derive(Module, Debug)]
@@ -92,6 +114,8 @@ pub struct Conv2d {
     /// Zeros around the image.
     #[module(skip)]
     pub padding: PaddingConfig2d,
+    /// Whether the kernels are standardized.
+    pub standardize: bool,
 }
 
 impl Conv2d {
@@ -123,7 +147,32 @@ impl Conv2d {
             groups: self.groups,
         };
         let bias = self.bias.as_ref().map(Param::val);
-        backend::convolution(input, self.weight.val(), bias, conv)
+        backend::convolution(input, self.effective_weight(), bias, conv)
+    }
+
+    /// The weight that the input is convolved with: standardized, if it is to be.
+    pub fn effective_weight(&self) -> Tensor<4> {
+        let weight = self.weight.val();
+        if !self.standardize {
+            return weight;
+        }
+        let [channels_out, ..] = weight.dims();
+        let row = weight.shape().num_elements() / channels_out;
+        let norm = RowNorm {
+            shape: Rows {
+                examples: channels_out,
+                groups: 1,
+                channels: 1,
+                positions: row,
+            },
+            statistics: RowStatistics::Deviation,
+            epsilon: STANDARDIZE_EPSILON,
+            activation: Activation::None,
+        };
+        let constant = |value: f64| Tensor::full([1], value, (&weight.device(), weight.dtype()));
+        let (one, zero) = (constant(1.0), constant(0.0));
+        let (standardized, ..) = backend::row_norm(weight, one, zero, norm);
+        standardized
     }
 
     /// Zeros before and after an image of this size along each axis.
@@ -161,6 +210,7 @@ impl ModuleDisplay for Conv2d {
             .add_debug_attribute("dilation", &self.dilation)
             .add("groups", &self.groups)
             .add_debug_attribute("padding", &self.padding)
+            .add("standardize", &self.standardize)
             .optional()
     }
 }

@@ -30,6 +30,7 @@ mod backend;
 mod buffer;
 mod conv;
 pub mod decay;
+pub mod fold;
 mod init;
 mod loss;
 mod module_path;
@@ -45,14 +46,15 @@ pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use decay::{Decay, WeightDecay};
 pub use evenkeel_kernels::{Activation, Scaling};
+pub use fold::Fold;
 pub use init::initialize;
 pub use loss::cross_entropy;
 pub use module_path::Role;
 pub use noise::{Dropout, DropoutConfig};
 pub use norm::{
     BatchNorm, BatchNormConfig, BatchPart, Dispersion, GroupNorm, GroupNormConfig, InstanceNorm,
-    InstanceNormConfig, LayerNorm, LayerNormConfig, Replica, RmsNorm, RmsNormConfig,
-    RunningAverage, in_process, recalibrate_exactly,
+    InstanceNormConfig, LayerNorm, LayerNormConfig, Norm, NormKind, Norms, Replica, RmsNorm,
+    RmsNormConfig, RunningAverage, in_process, recalibrate_exactly, replace_batch_norms,
 };
 pub use pass::{Observation, Observer, Pass, StatisticsSource, StatisticsUpdate};
 pub use pool::{GlobalAvgPool, MaxPool2d, MaxPool2dConfig};

@@ -1,6 +1,6 @@
 //! The convolution layer against Burn's own, whose configuration it shares: outputs and gradients.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2dConfig as BurnConfig;
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
@@ -147,4 +147,48 @@ fn an_image_that_is_too_small_is_refused() {
     let device = Device::flex();
     let conv = Conv2dConfig::new([3, 5], [3, 3]).init(&device);
     conv.forward(Tensor::zeros([2, 3, 2, 9], &device));
+}
+
+#[test]
+fn standardized_kernels_have_mean_zero_and_deviation_one() {
+    let device = Device::flex();
+    let config = Conv2dConfig::new([4, 6], [3, 2]).with_groups(2);
+    let plain = initialize(config.init(&device), 0);
+    let conv = initialize(config.with_standardize(true).init(&device), 0);
+    assert_eq!(
+        plain.effective_weight().into_data(),
+        conv.weight.val().into_data()
+    );
+    let weights: Vec<f64> = conv
+        .effective_weight()
+        .into_data()
+        .convert::<f64>()
+        .iter()
+        .collect();
+    for kernel in weights.chunks_exact(12) {
+        let mean = kernel.iter().sum::<f64>() / 12.0;
+        let variance = kernel.iter().map(|w| (w - mean).powi(2)).sum::<f64>() / 12.0;
+        assert!(
+            mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-4,
+            "{mean} {variance}"
+        );
+    }
+    let x = Tensor::ones([1, 4, 5, 5], &device);
+    let with = |weight: Tensor<4>| {
+        let mut conv = plain.clone();
+        conv.weight = Param::from_tensor(weight);
+        conv.forward(x.clone()).into_data()
+    };
+    assert_eq!(
+        conv.forward(x.clone()).into_data(),
+        with(conv.effective_weight())
+    );
+}
+
+#[test]
+#[should_panic(expected = "more than one weight for each output channel to standardize")]
+fn single_weights_are_not_standardized() {
+    Conv2dConfig::new([1, 6], [1, 1])
+        .with_standardize(true)
+        .init(&Device::flex());
 }

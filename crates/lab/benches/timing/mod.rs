@@ -18,10 +18,10 @@ use evenkeel_augment::{
     Operation, PadMode, Pipeline, RandomCrop,
 };
 use evenkeel_lab::data::Kind;
-use evenkeel_lab::model::{Model, ModelRecipe, Norm};
+use evenkeel_lab::model::{Model, ModelRecipe};
 use evenkeel_nn::{
-    BatchNormConfig, DropoutConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Pass,
-    RmsNormConfig, cross_entropy,
+    BatchNormConfig, DropoutConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, NormKind,
+    Pass, RmsNormConfig, cross_entropy,
 };
 use serde_json::json;
 
@@ -224,7 +224,7 @@ pub fn training_step(allocator: &str) {
     let recipe = ModelRecipe::Convnet {
         widths: WIDTHS.to_vec(),
         pool_after: POOL_AFTER.to_vec(),
-        norm: Norm::Batch,
+        norm: NormKind::Batch,
         dropout: 0.0,
     };
     let kind = Kind::Images {

@@ -4,12 +4,13 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use evenkeel_nn::fold::{Folded, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
-    BatchNorm, Conv2d, Conv2dConfig, Dropout, DropoutConfig, GlobalAvgPool, MaxPool2d,
-    MaxPool2dConfig, Pass,
+    Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Fold, GlobalAvgPool, MaxPool2d,
+    MaxPool2dConfig, Norm, NormKind, Norms, Pass,
 };
 
-use super::Norm;
+use super::{fold_blocks, visit_norms_of_blocks};
 use crate::data::Kind;
 
 /// 3×3 convolution → norm → ReLU → perhaps a 2×2 max pool.
@@ -18,7 +19,7 @@ pub struct ConvBlock {
     /// With padding 1; without a bias where a norm follows, whose shift replaces it.
     pub conv: Conv2d,
     /// The norm, with the ReLU fused into it.
-    pub norm: Option<BatchNorm>,
+    pub norm: Option<Norm>,
     /// Halves height and width.
     pub pool: Option<MaxPool2d>,
 }
@@ -42,7 +43,7 @@ impl ConvNet {
     pub(super) fn build(
         widths: &[usize],
         pool_after: &[usize],
-        norm: Norm,
+        norm: NormKind,
         dropout: f64,
         data: &Kind,
         classes: usize,
@@ -68,7 +69,7 @@ impl ConvNet {
         let blocks = widths.iter().enumerate().map(|(index, &after)| {
             let conv = Conv2dConfig::new([before, after], [3, 3])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .with_bias(norm == Norm::None)
+                .with_bias(norm == NormKind::None)
                 .init(device);
             before = after;
             let pool = pool_after
@@ -76,7 +77,7 @@ impl ConvNet {
                 .then(|| MaxPool2dConfig::new([2, 2]).init());
             ConvBlock {
                 conv,
-                norm: norm.with_relu(after, device),
+                norm: norm.init(after, Activation::Relu, device),
                 pool,
             }
         });
@@ -103,6 +104,24 @@ impl ConvNet {
             .dropout
             .forward(self.pool.forward(x), &pass.scope("dropout"));
         self.head.forward(x)
+    }
+}
+
+impl Norms for ConvNet {
+    fn visit_norms(&mut self, visit: &mut dyn FnMut(&str, &mut Norm)) {
+        let norms = self.blocks.iter_mut().map(|block| block.norm.as_mut());
+        visit_norms_of_blocks(norms, visit);
+    }
+}
+
+impl Fold for ConvNet {
+    fn fold(self) -> Result<Folded<Self>, Refused> {
+        let blocks = fold_blocks(self.blocks, |mut block| {
+            let (conv, error) = fold_conv2d(&block.conv, foldable(block.norm.as_ref())?)?;
+            (block.conv, block.norm) = (conv, None);
+            Ok((block, error))
+        })?;
+        Ok(blocks.map(|blocks| Self { blocks, ..self }))
     }
 }
 

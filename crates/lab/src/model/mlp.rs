@@ -4,9 +4,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use evenkeel_nn::{BatchNorm, Dropout, DropoutConfig, Pass};
+use evenkeel_nn::fold::{Folded, Refused, fold_linear, foldable};
+use evenkeel_nn::{Activation, Dropout, DropoutConfig, Fold, Norm, NormKind, Norms, Pass};
 
-use super::Norm;
+use super::{fold_blocks, visit_norms_of_blocks};
 
 /// Linear → norm → ReLU → dropout.
 #[derive(Module, Debug)]
@@ -14,7 +15,7 @@ pub struct DenseBlock {
     /// Without a bias where a norm follows, whose shift replaces it.
     pub linear: Linear,
     /// The norm, with the ReLU fused into it.
-    pub norm: Option<BatchNorm>,
+    pub norm: Option<Norm>,
     /// On the activations.
     pub dropout: Dropout,
 }
@@ -32,18 +33,18 @@ impl Mlp {
     pub(super) fn build(
         inputs: usize,
         hidden: &[usize],
-        norm: Norm,
+        norm: NormKind,
         dropout: f64,
         classes: usize,
         device: &Device,
     ) -> Self {
         let mut before = inputs;
         let blocks = hidden.iter().map(|&after| {
-            let linear = LinearConfig::new(before, after).with_bias(norm == Norm::None);
+            let linear = LinearConfig::new(before, after).with_bias(norm == NormKind::None);
             before = after;
             DenseBlock {
                 linear: linear.init(device),
-                norm: norm.with_relu(after, device),
+                norm: norm.init(after, Activation::Relu, device),
                 dropout: DropoutConfig::new(dropout).init(),
             }
         });
@@ -62,6 +63,24 @@ impl Mlp {
             x = block.forward(x, &pass.scope(&format!("blocks.{index}")));
         }
         self.head.forward(x)
+    }
+}
+
+impl Norms for Mlp {
+    fn visit_norms(&mut self, visit: &mut dyn FnMut(&str, &mut Norm)) {
+        let norms = self.blocks.iter_mut().map(|block| block.norm.as_mut());
+        visit_norms_of_blocks(norms, visit);
+    }
+}
+
+impl Fold for Mlp {
+    fn fold(self) -> Result<Folded<Self>, Refused> {
+        let blocks = fold_blocks(self.blocks, |mut block| {
+            let (linear, error) = fold_linear(&block.linear, foldable(block.norm.as_ref())?)?;
+            (block.linear, block.norm) = (linear, None);
+            Ok((block, error))
+        })?;
+        Ok(blocks.map(|blocks| Self { blocks, ..self }))
     }
 }
 

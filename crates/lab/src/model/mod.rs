@@ -8,7 +8,8 @@ pub use mlp::{DenseBlock, Mlp};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use evenkeel_nn::{Activation, BatchNorm, BatchNormConfig, Pass};
+use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused};
+use evenkeel_nn::{Fold, Norm, NormKind, Norms, Pass};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Kind;
@@ -26,7 +27,7 @@ pub enum ModelRecipe {
         pool_after: Vec<usize>,
         /// The norm in each block.
         #[serde(default)]
-        norm: Norm,
+        norm: NormKind,
         /// The probability of dropping a value before the head.
         #[serde(default)]
         dropout: f64,
@@ -37,30 +38,11 @@ pub enum ModelRecipe {
         hidden: Vec<usize>,
         /// The norm in each hidden layer.
         #[serde(default)]
-        norm: Norm,
+        norm: NormKind,
         /// The probability of dropping a value after each hidden layer.
         #[serde(default)]
         dropout: f64,
     },
-}
-
-/// The norm of a net's blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Norm {
-    /// Batch norm.
-    #[default]
-    Batch,
-    /// None: the layers have biases instead.
-    None,
-}
-
-impl Norm {
-    /// The layer for this many features, with a ReLU in it; `None` without a norm.
-    fn with_relu(self, features: usize, device: &Device) -> Option<BatchNorm> {
-        let config = BatchNormConfig::new(features).with_activation(Activation::Relu);
-        (self == Self::Batch).then(|| config.init(device))
-    }
 }
 
 /// A net of the zoo.
@@ -79,6 +61,57 @@ impl Model {
         match self {
             Self::ConvNet(net) => net.forward(features, pass),
             Self::Mlp(net) => net.forward(features, pass),
+        }
+    }
+}
+
+impl Norms for Model {
+    fn visit_norms(&mut self, visit: &mut dyn FnMut(&str, &mut Norm)) {
+        match self {
+            Self::ConvNet(net) => net.visit_norms(visit),
+            Self::Mlp(net) => net.visit_norms(visit),
+        }
+    }
+}
+
+impl Fold for Model {
+    fn fold(self) -> Result<Folded<Self>, Refused> {
+        match self {
+            Self::ConvNet(net) => net.fold().map(|folded| folded.map(Self::ConvNet)),
+            Self::Mlp(net) => net.fold().map(|folded| folded.map(Self::Mlp)),
+        }
+    }
+}
+
+/// Folds the norms of a net's blocks, in order, by `fold`.
+fn fold_blocks<B>(
+    blocks: Vec<B>,
+    fold: impl Fn(B) -> Result<(B, FoldingError), NotFoldable>,
+) -> Result<Folded<Vec<B>>, Refused> {
+    let mut folded = Folded {
+        model: Vec::with_capacity(blocks.len()),
+        errors: Vec::new(),
+    };
+    for (index, block) in blocks.into_iter().enumerate() {
+        let path = format!("blocks.{index}.norm");
+        let (block, error) = fold(block).map_err(|reason| Refused {
+            path: path.clone(),
+            reason,
+        })?;
+        folded.model.push(block);
+        folded.errors.push((path, error));
+    }
+    Ok(folded)
+}
+
+/// Of the blocks of a net, in order.
+fn visit_norms_of_blocks<'a>(
+    norms: impl Iterator<Item = Option<&'a mut Norm>>,
+    visit: &mut dyn FnMut(&str, &mut Norm),
+) {
+    for (index, norm) in norms.enumerate() {
+        if let Some(norm) = norm {
+            visit(&format!("blocks.{index}.norm"), norm);
         }
     }
 }
@@ -111,6 +144,10 @@ impl ModelRecipe {
             return Err(format!(
                 "{name}: expected 1 to {MOST_FEATURES} each, found {width}"
             ));
+        }
+        for &width in widths {
+            let check = self.norm().check(width);
+            check.map_err(|problem| format!("norm: {problem}"))?;
         }
         self.check_parameters(1, 1)?;
         if !(0.0..=1.0).contains(dropout) {
@@ -155,11 +192,38 @@ impl ModelRecipe {
         Ok(())
     }
 
-    /// How many values per channel the last batch norm sees of one example, which are the fewest;
-    /// `None` without norms.
-    pub(crate) fn values_per_norm(&self, data: &Kind) -> Option<usize> {
+    /// Refuses what leaves a norm nothing to divide by: one value for each of its statistics.
+    ///
+    /// # Errors
+    /// Names the setting and what would do.
+    pub(crate) fn check_statistics(&self, data: &Kind, batch_size: usize) -> Result<(), String> {
+        if self.positions_of_last_norm(data) > 1 {
+            return Ok(());
+        }
+        match self.norm() {
+            NormKind::Batch if batch_size == 1 => Err(
+                "train.batch_size is 1, which gives the last batch norm of this net one value per \
+                 channel; use at least 2, or model.norm = \"layer\" or \"none\""
+                    .into(),
+            ),
+            NormKind::Instance => Err(
+                "model.norm: an instance norm needs several positions, and the last one of this net \
+                 has one; use \"batch\", \"layer\" or { group = 8 }"
+                    .into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn norm(&self) -> NormKind {
+        match self {
+            Self::Convnet { norm, .. } | Self::Mlp { norm, .. } => *norm,
+        }
+    }
+
+    /// Positions of one channel of one example where there are the fewest, at the last norm.
+    fn positions_of_last_norm(&self, data: &Kind) -> usize {
         match (self, data) {
-            (Self::Convnet { norm, .. } | Self::Mlp { norm, .. }, _) if *norm == Norm::None => None,
             (
                 Self::Convnet {
                     widths, pool_after, ..
@@ -170,9 +234,9 @@ impl ModelRecipe {
                     .filter(|block| pool_after.contains(block))
                     .count();
                 let halved = |side: usize| (0..pools).fold(side, |side, _| side / 2);
-                Some(halved(*height) * halved(*width))
+                halved(*height) * halved(*width)
             }
-            _ => Some(1),
+            _ => 1,
         }
     }
 
@@ -220,6 +284,8 @@ impl ModelRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Distribution;
+    use evenkeel_nn::replace_batch_norms;
 
     fn images(height: usize, width: usize) -> Kind {
         Kind::Images {
@@ -229,7 +295,7 @@ mod tests {
         }
     }
 
-    fn convnet(widths: &[usize], pool_after: &[usize], norm: Norm) -> ModelRecipe {
+    fn convnet(widths: &[usize], pool_after: &[usize], norm: NormKind) -> ModelRecipe {
         ModelRecipe::Convnet {
             widths: widths.into(),
             pool_after: pool_after.into(),
@@ -240,7 +306,7 @@ mod tests {
 
     #[test]
     fn nets_too_large_are_refused_before_they_are_made() {
-        let error = convnet(&[65_536, 65_536], &[], Norm::Batch).validate();
+        let error = convnet(&[65_536, 65_536], &[], NormKind::Batch).validate();
         let error = error.unwrap_err();
         assert!(
             error.contains("widths: expected a net of at most 100000000")
@@ -250,7 +316,7 @@ mod tests {
         // Only the data's many pixels make this one too large.
         let dense = ModelRecipe::Mlp {
             hidden: vec![60_000],
-            norm: Norm::None,
+            norm: NormKind::None,
             dropout: 0.0,
         };
         dense.validate().unwrap();
@@ -265,22 +331,129 @@ mod tests {
 
     #[test]
     fn the_count_bounds_what_is_built() {
-        let recipe = convnet(&[3, 5], &[], Norm::Batch);
+        let recipe = convnet(&[3, 5], &[], NormKind::Batch);
         let model = recipe.build(&images(4, 4), 2, &Device::flex()).unwrap();
         let buffers = 2 * (3 + 5);
         assert_eq!(model.num_params() - buffers, 9 * 3 + 6 + 9 * 15 + 10 + 12);
     }
 
     #[test]
-    fn the_last_norm_sees_the_fewest_values() {
-        let values = |pool_after: &[usize], size: [usize; 2]| {
-            convnet(&[1, 1, 1], pool_after, Norm::Batch).values_per_norm(&images(size[0], size[1]))
+    fn the_last_norm_sees_the_fewest_positions() {
+        let positions = |pool_after: &[usize], size: [usize; 2]| {
+            convnet(&[1, 1, 1], pool_after, NormKind::Batch)
+                .positions_of_last_norm(&images(size[0], size[1]))
         };
-        assert_eq!(values(&[], [4, 6]), Some(24));
+        assert_eq!(positions(&[], [4, 6]), 24);
         // The pool after the last block comes after its norm.
-        assert_eq!(values(&[2], [4, 6]), Some(24));
-        assert_eq!(values(&[0, 1], [5, 7]), Some(1));
-        let none = convnet(&[1], &[], Norm::None);
-        assert_eq!(none.values_per_norm(&images(4, 4)), None);
+        assert_eq!(positions(&[2], [4, 6]), 24);
+        assert_eq!(positions(&[0, 1], [5, 7]), 1);
+    }
+
+    #[test]
+    fn one_value_for_a_statistic_is_refused() {
+        let check = |norm, batch_size| {
+            convnet(&[4, 4, 4], &[0, 1], norm).check_statistics(&images(5, 7), batch_size)
+        };
+        assert!(
+            check(NormKind::Batch, 1)
+                .unwrap_err()
+                .contains("use at least 2")
+        );
+        assert!(check(NormKind::Batch, 2).is_ok());
+        assert!(
+            check(NormKind::Instance, 2)
+                .unwrap_err()
+                .contains("several positions")
+        );
+        for norm in [NormKind::Group(2), NormKind::Layer, NormKind::None] {
+            assert_eq!(check(norm, 1), Ok(()));
+        }
+        assert_eq!(
+            convnet(&[4], &[], NormKind::Instance).check_statistics(&images(5, 7), 1),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn groups_must_divide_every_width() {
+        let recipe = |widths| convnet(widths, &[], NormKind::Group(8));
+        assert_eq!(recipe(&[8, 24]).validate(), Ok(()));
+        let error = recipe(&[8, 20]).validate().unwrap_err();
+        assert!(
+            error.contains("norm: expected groups") && error.contains("8 groups of 20"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_norm_runs_and_can_become_a_group_norm() {
+        let device = Device::flex();
+        let x = Tensor::<2>::ones([3, 48], &device);
+        for norm in [
+            NormKind::Batch,
+            NormKind::Group(2),
+            NormKind::Layer,
+            NormKind::Instance,
+            NormKind::None,
+        ] {
+            for recipe in [
+                convnet(&[4, 6], &[], norm),
+                ModelRecipe::Mlp {
+                    hidden: vec![4, 6],
+                    norm,
+                    dropout: 0.0,
+                },
+            ] {
+                if recipe.check_statistics(&images(6, 8), 3).is_err() {
+                    continue; // An instance norm of a dense net.
+                }
+                let mut model = recipe.build(&images(6, 8), 5, &device).unwrap();
+                assert_eq!(model.forward(x.clone(), &Pass::train(0, 0)).dims(), [3, 5]);
+                let shown = model.to_string();
+                assert!(shown.contains("Linear"), "{shown}");
+                let batch_norms = if norm == NormKind::Batch { 2 } else { 0 };
+                assert_eq!(replace_batch_norms(&mut model, |_| 2), Ok(batch_norms));
+                assert_eq!(model.forward(x.clone(), &Pass::train(0, 0)).dims(), [3, 5]);
+                assert_eq!(replace_batch_norms(&mut model, |_| 2), Ok(0));
+            }
+        }
+    }
+
+    /// After it, the blocks go on with a bias and a ReLU of their own.
+    #[test]
+    fn folding_keeps_what_the_net_computes() {
+        let device = Device::flex();
+        let x = Tensor::<2>::random([9, 48], Distribution::Normal(0.0, 1.0), &device);
+        let mlp = ModelRecipe::Mlp {
+            hidden: vec![5, 7],
+            norm: NormKind::Batch,
+            dropout: 0.5,
+        };
+        for recipe in [convnet(&[4, 6], &[0], NormKind::Batch), mlp] {
+            let model = recipe.build(&images(6, 8), 5, &device).unwrap();
+            let model = evenkeel_nn::initialize(model, 1);
+            for step in 0..20 {
+                model.forward(x.clone() * 2.0 + 1.0, &Pass::train(0, step));
+            }
+            let expected = model.forward(x.clone(), &Pass::test());
+            let folded = model.fold().unwrap();
+            let paths: Vec<_> = folded
+                .errors
+                .iter()
+                .map(|(path, _)| path.as_str())
+                .collect();
+            assert_eq!(paths, ["blocks.0.norm", "blocks.1.norm"]);
+            let found = folded.model.forward(x.clone(), &Pass::test());
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            assert!(difference < 1e-5, "{difference}");
+            let refused = folded.model.fold().unwrap_err().to_string();
+            assert!(
+                refused.starts_with("blocks.0.norm: ") && refused.contains("already"),
+                "{refused}"
+            );
+        }
+        let group = convnet(&[4, 6], &[], NormKind::Group(2)).build(&images(6, 8), 5, &device);
+        let refused = group.unwrap().fold().unwrap_err().to_string();
+        assert!(refused.contains("group norm"), "{refused}");
     }
 }

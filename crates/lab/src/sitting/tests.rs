@@ -431,7 +431,11 @@ fn averaged_weights_get_the_statistics_of_their_own_activations() {
     for block in &net.blocks {
         let [inputs, outputs] = block.linear.weight.dims();
         let weight = values(block.linear.weight.val().reshape([inputs * outputs]));
-        let norm = block.norm.as_ref().unwrap();
+        let norm = block
+            .norm
+            .as_ref()
+            .and_then(evenkeel_nn::Norm::as_batch)
+            .unwrap();
         let scale = values(norm.weight.as_ref().unwrap().val());
         let shift = values(norm.bias.as_ref().unwrap().val());
         let (mut sums, mut squares, mut count) = (vec![0.0; outputs], vec![0.0; outputs], 0.0);

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Float, Int, Tensor};
 use evenkeel_kernels::{Activation, Moments};
 
 use super::affine::{self, Affine};
+use super::group::{GroupNorm, GroupNormConfig};
 use super::replicas::{self, BatchPart, Replica};
 use super::rows::check_epsilon;
 use super::running::{Batch, Pool, Pooling, Running, RunningAverage};
@@ -220,6 +221,40 @@ impl BatchNorm {
         output
     }
 
+    /// The number of channels.
+    pub fn num_features(&self) -> usize {
+        self.num_features
+    }
+
+    /// ε.
+    pub(crate) fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
+    /// What the norm is fused with.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Running mean and variance, on the host.
+    pub(crate) fn running_statistics(&self) -> (Vec<f64>, Vec<f64>) {
+        self.running().on_the_host()
+    }
+
+    /// A group norm with the same parameters, ε and activation.
+    ///
+    /// # Panics
+    /// If the groups do not divide the channels.
+    pub(super) fn to_group_norm(&self, groups: usize) -> GroupNorm {
+        let config = GroupNormConfig::new(groups, self.num_features)
+            .with_epsilon(self.epsilon)
+            .with_affine(false)
+            .with_activation(self.activation);
+        let mut norm = config.init(&self.running_mean.device());
+        (norm.weight, norm.bias) = (self.weight.clone(), self.bias.clone());
+        norm
+    }
+
     fn forward_by_batch<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Forward<D> {
         if let Some(replica) = pass.replicas() {
             assert!(
@@ -416,9 +451,9 @@ impl ModuleDisplay for BatchNorm {
         content
             .add("num_features", &self.num_features)
             .add("epsilon", &self.epsilon)
-            .add_formatted(&format!("average: {:?}", self.average))
+            .add_debug_attribute("average", &self.average)
             .add("affine", &self.weight.is_some())
-            .add_formatted(&format!("activation: {:?}", self.activation))
+            .add_debug_attribute("activation", &self.activation)
             .optional()
     }
 }

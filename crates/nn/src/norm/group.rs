@@ -113,7 +113,7 @@ impl ModuleDisplay for GroupNorm {
             .add("num_channels", &self.num_channels)
             .add("epsilon", &self.epsilon)
             .add("affine", &self.weight.is_some())
-            .add_formatted(&format!("activation: {:?}", self.activation))
+            .add_debug_attribute("activation", &self.activation)
             .optional()
     }
 }

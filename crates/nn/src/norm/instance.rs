@@ -203,7 +203,7 @@ impl ModuleDisplay for InstanceNorm {
             .add("epsilon", &self.epsilon)
             .add("affine", &self.weight.is_some())
             .add("track_running_stats", &self.running_mean.is_some())
-            .add_formatted(&format!("activation: {:?}", self.activation))
+            .add_debug_attribute("activation", &self.activation)
             .optional()
     }
 }

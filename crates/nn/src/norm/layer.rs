@@ -246,7 +246,7 @@ impl ModuleDisplay for LayerNorm {
             .add("channels_first", &self.channels_first)
             .add("epsilon", &self.epsilon)
             .add("affine", &self.weight.is_some())
-            .add_formatted(&format!("activation: {:?}", self.activation))
+            .add_debug_attribute("activation", &self.activation)
             .optional()
     }
 }

@@ -1,6 +1,7 @@
 //! Normalization layers.
 
 mod affine;
+mod any;
 mod batch;
 mod group;
 mod instance;
@@ -10,6 +11,7 @@ mod replicas;
 mod rows;
 mod running;
 
+pub use any::{Norm, NormKind, Norms, replace_batch_norms};
 pub use batch::{BatchNorm, BatchNormConfig, Dispersion};
 pub use group::{GroupNorm, GroupNormConfig};
 pub use instance::{InstanceNorm, InstanceNormConfig};

@@ -92,6 +92,13 @@ impl Running<'_> {
         (get(self.mean), get(self.variance))
     }
 
+    /// Mean and variance, for whoever computes with them on the host.
+    pub fn on_the_host(&self) -> (Vec<f64>, Vec<f64>) {
+        let _together = self.pool.lock();
+        let get = |buffer: &Buffer<Float>| numbers(buffer.get(&buffer.device()));
+        (get(self.mean), get(self.variance))
+    }
+
     /// Does with a batch what the pass says. A batch of no values leaves no trace.
     pub fn follow(&self, batch: Batch, pass: &Pass) {
         if batch.count == 0.0 {

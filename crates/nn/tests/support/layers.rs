@@ -262,6 +262,10 @@ pub fn layers() -> Vec<Layer> {
                 .with_padding(explicit(1, 0, 0, 2)),
         ),
         convolution(
+            "convolution standardized",
+            Conv2dConfig::new([4, 3], [2, 2]).with_standardize(true),
+        ),
+        convolution(
             "convolution dilated",
             Conv2dConfig::new([4, 2], [2, 2]).with_dilation([3, 2]),
         ),
