@@ -77,6 +77,66 @@ impl Draws {
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
+    /// The logarithm of a number with the gamma distribution of this shape and scale 1. Small shapes
+    /// give numbers that `f64` cannot hold; their logarithms it can.
+    ///
+    /// Source: Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables" (2000); for
+    /// shapes below 1, Γ(α) is Γ(α + 1)·U^(1/α).
+    ///
+    /// # Panics
+    /// If the shape is not finite and above 0.
+    pub fn ln_gamma(&mut self, shape: f64) -> f64 {
+        assert!(
+            shape.is_finite() && shape > 0.0,
+            "Draws::ln_gamma({shape}): expected a finite shape above 0"
+        );
+        let boost = if shape < 1.0 {
+            // 1 − u lies in (0, 1], so the logarithm is finite.
+            (1.0 - self.uniform()).ln() / shape
+        } else {
+            0.0
+        };
+        let d = if shape < 1.0 { shape + 1.0 } else { shape } - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let root = 1.0 + c * x;
+            if root <= 0.0 {
+                continue;
+            }
+            let v = root * root * root;
+            if (1.0 - self.uniform()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return (d * v).ln() + boost;
+            }
+        }
+    }
+
+    /// A number in [0, 1] with the beta distribution: X/(X + Y) of two gamma numbers.
+    ///
+    /// # Panics
+    /// If a shape is not finite and above 0.
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
+        let (x, y) = (self.ln_gamma(a), self.ln_gamma(b));
+        1.0 / (1.0 + (y - x).exp())
+    }
+
+    /// Non-negative numbers that sum to 1, with the symmetric Dirichlet distribution: gamma numbers
+    /// divided by their sum.
+    ///
+    /// # Panics
+    /// If α is not finite and above 0.
+    pub fn dirichlet(&mut self, alpha: f64, count: usize) -> Vec<f64> {
+        let logarithms: Vec<f64> = (0..count).map(|_| self.ln_gamma(alpha)).collect();
+        // Relative to the largest, which becomes 1: the sum is neither 0 nor infinite.
+        let largest = logarithms.iter().copied().fold(f64::MIN, f64::max);
+        let weights = logarithms
+            .iter()
+            .map(|logarithm| (logarithm - largest).exp());
+        let weights: Vec<f64> = weights.collect();
+        let sum: f64 = weights.iter().sum();
+        weights.iter().map(|weight| weight / sum).collect()
+    }
+
     /// Shuffles `items` uniformly over all orders (Fisher and Yates).
     ///
     /// # Panics
@@ -140,5 +200,84 @@ mod tests {
             counts.values().all(|n| (900..1100).contains(n)),
             "{counts:?}"
         );
+    }
+
+    /// Mean and variance of many draws.
+    fn moments(mut draw: impl FnMut() -> f64) -> (f64, f64) {
+        let values: Vec<f64> = (0..100_000).map(|_| draw()).collect();
+        let mean = values.iter().sum::<f64>() / 1e5;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1e5;
+        (mean, variance)
+    }
+
+    #[test]
+    fn gamma_has_its_moments() {
+        let mut draws = Key::from_seed(4).draws();
+        for shape in [0.2, 0.9, 1.0, 2.5, 40.0] {
+            let (mean, variance) = moments(|| draws.ln_gamma(shape).exp());
+            // The mean's deviation is √(α/n), that of the variance about α·√((2 + 6/α)/n).
+            assert!(
+                (mean - shape).abs() < 4.0 * (shape / 1e5).sqrt(),
+                "{shape}: {mean}"
+            );
+            let error = shape * ((2.0 + 6.0 / shape) / 1e5).sqrt();
+            assert!(
+                (variance - shape).abs() < 5.0 * error,
+                "{shape}: {variance}"
+            );
+        }
+    }
+
+    #[test]
+    fn beta_has_its_distribution() {
+        let mut draws = Key::from_seed(5).draws();
+        // Beta(1, 1) is uniform, Beta(½, ½) the arcsine law, Beta(2, 1) has the distribution x².
+        let arcsine = |x: f64| 2.0 / std::f64::consts::PI * x.sqrt().asin();
+        let laws: [(f64, f64, &dyn Fn(f64) -> f64); 3] = [
+            (1.0, 1.0, &|x| x),
+            (0.5, 0.5, &arcsine),
+            (2.0, 1.0, &|x| x * x),
+        ];
+        for (a, b, law) in laws {
+            let mut counts = [0u32; 10];
+            for _ in 0..100_000 {
+                counts[((law(draws.beta(a, b)) * 10.0) as usize).min(9)] += 1;
+            }
+            // Chi-squared with 9 degrees of freedom exceeds 27.9 once in a thousand.
+            let chi: f64 = counts
+                .iter()
+                .map(|&n| (f64::from(n) - 1e4).powi(2) / 1e4)
+                .sum();
+            assert!(chi < 27.9, "Beta({a}, {b}): {counts:?}");
+        }
+    }
+
+    #[test]
+    fn small_and_large_shapes_give_numbers() {
+        let mut draws = Key::from_seed(6).draws();
+        for alpha in [1e-12, 1e-4, 1e4, 1e12] {
+            for _ in 0..1000 {
+                let value = draws.beta(alpha, alpha);
+                assert!(
+                    (0.0..=1.0).contains(&value),
+                    "Beta({alpha}, {alpha}) gave {value}"
+                );
+            }
+            let weights = draws.dirichlet(alpha, 3);
+            assert!(
+                (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12,
+                "{weights:?}"
+            );
+        }
+        assert!(draws.dirichlet(1.0, 0).is_empty());
+    }
+
+    #[test]
+    fn dirichlet_has_its_moments() {
+        let mut draws = Key::from_seed(7).draws();
+        let (mean, variance) = moments(|| draws.dirichlet(1.0, 3)[1]);
+        // Mean 1/k and variance (k − 1)/(k²(kα + 1)).
+        assert!((mean - 1.0 / 3.0).abs() < 0.003, "{mean}");
+        assert!((variance - 2.0 / 36.0).abs() < 0.002, "{variance}");
     }
 }
