@@ -1,5 +1,7 @@
 //! Why an image cannot be augmented or a batch not be made.
 
+use crate::size::Sizes;
+
 /// What went wrong, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,12 @@ pub enum Error {
         /// What was found and what was expected.
         problem: String,
     },
+    /// A pipeline whose pictures have different sizes, where one size is needed.
+    #[error(
+        "the operations give images of {0} pixels, depending on what is drawn; expected one size: \
+         end with an operation that sets it, such as a crop or a resize"
+    )]
+    SizeVaries(Sizes),
     /// The settings of the conversion to numbers do not fit the images.
     #[error("normalize: {0}")]
     Normalize(String),

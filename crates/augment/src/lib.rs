@@ -32,6 +32,7 @@ mod image;
 mod loader;
 mod ops;
 mod pipeline;
+mod size;
 mod stream;
 mod workers;
 
@@ -40,9 +41,7 @@ pub use error::Error;
 pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageSource};
 pub use image::Image;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
-pub use ops::{
-    Cutout, CutoutSquares, Flipped, HorizontalFlip, Operation, PadMode, Parameters, RandomCrop,
-    Window,
-};
+pub use ops::*;
 pub use pipeline::Pipeline;
+pub use size::{Size, Sizes};
 pub use stream::{Sample, Stream};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::Tables;
 use crate::image::{check_channels, check_size};
+use crate::size::{Size, Sizes};
 use crate::{Error, Image, Normalize, Operation, Parameters, Stream};
 
 /// What happens to each image on its way into a batch.
@@ -45,36 +46,48 @@ impl Pipeline {
         })
     }
 
-    /// The size `(width, height)` of what comes out for images of this size.
+    /// The sizes that may come out for images of this size.
     ///
     /// # Errors
     /// If a setting is out of range or does not fit; names the step and the field.
-    pub fn output_size(&self, width: usize, height: usize) -> Result<(usize, usize), Error> {
+    pub fn output_sizes(&self, width: usize, height: usize) -> Result<Sizes, Error> {
         check_size(width, height).map_err(Error::Image)?;
         let mut operations = self.operations.iter().enumerate();
-        operations.try_fold((width, height), |(width, height), (step, operation)| {
-            let size = operation.output_size(width, height);
-            size.map_err(|problem| refused(step, operation.name(), problem))
+        let size = Sizes::fixed(Size::new(width, height));
+        operations.try_fold(size, |sizes, (step, operation)| {
+            let sizes = operation
+                .check_nesting()
+                .and_then(|()| operation.check(sizes));
+            sizes.map_err(|problem| refused(step, operation.name(), problem))
         })
+    }
+
+    /// The size `(width, height)` of what comes out for images of this size.
+    ///
+    /// # Errors
+    /// As [`Pipeline::output_sizes`]; and if the size depends on what is drawn, as batches need one.
+    pub fn output_size(&self, width: usize, height: usize) -> Result<(usize, usize), Error> {
+        let sizes = self.output_sizes(width, height)?;
+        let only = sizes.only().map(|size| (size.width, size.height));
+        only.ok_or(Error::SizeVaries(sizes))
     }
 
     /// What the operations draw for an image of this size, for recording and replaying.
     ///
     /// # Errors
-    /// As [`Pipeline::output_size`].
+    /// As [`Pipeline::output_sizes`].
     pub fn draw(
         &self,
         width: usize,
         height: usize,
         stream: Stream,
     ) -> Result<Vec<Parameters>, Error> {
-        check_size(width, height).map_err(Error::Image)?;
-        let (mut width, mut height) = (width, height);
+        self.output_sizes(width, height)?;
+        let mut size = Size::new(width, height);
         let draw = |(step, operation): (usize, &Operation)| {
-            let size = operation.output_size(width, height);
-            let size = size.map_err(|problem| refused(step, operation.name(), problem))?;
-            let parameters = operation.draw(width, height, &mut stream.operation(step));
-            (width, height) = size;
+            let parameters = operation.draw(size, &mut stream.operation(step));
+            let output = parameters.check(size);
+            size = output.map_err(|problem| refused(step, operation.name(), problem))?;
             Ok(parameters)
         };
         self.operations.iter().enumerate().map(draw).collect()
@@ -88,7 +101,10 @@ impl Pipeline {
     pub fn replay(image: &Image, parameters: &[Parameters]) -> Result<Image, Error> {
         let (mut image, mut scratch) = (image.clone(), Vec::new());
         for (step, parameters) in parameters.iter().enumerate() {
-            let check = parameters.check(image.width(), image.height());
+            let size = Size::new(image.width(), image.height());
+            let check = parameters
+                .check_nesting()
+                .and_then(|()| parameters.check(size));
             check.map_err(|problem| refused(step, parameters.name(), problem))?;
             parameters.apply(&mut image, &mut scratch);
         }
@@ -98,7 +114,7 @@ impl Pipeline {
     /// The augmented image, as a picture.
     ///
     /// # Errors
-    /// As [`Pipeline::output_size`].
+    /// As [`Pipeline::output_sizes`].
     pub fn augment(&self, image: &Image, stream: Stream) -> Result<Image, Error> {
         Self::replay(image, &self.draw(image.width(), image.height(), stream)?)
     }
@@ -123,8 +139,8 @@ impl Checked {
         output: &mut [f32],
     ) {
         for (step, operation) in self.operations.iter().enumerate() {
-            let (width, height) = (image.width(), image.height());
-            let parameters = operation.draw(width, height, &mut stream.operation(step));
+            let size = Size::new(image.width(), image.height());
+            let parameters = operation.draw(size, &mut stream.operation(step));
             parameters.apply(image, scratch);
         }
         self.tables.write(image, output);
@@ -203,6 +219,7 @@ mod tests {
                 };
                 pixel(image, before, x, y)
             }
+            other => unreachable!("{} is not among the operations here", other.name()),
         }
     }
 

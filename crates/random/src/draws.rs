@@ -233,7 +233,8 @@ mod tests {
         let mut draws = Key::from_seed(5).draws();
         // Beta(1, 1) is uniform, Beta(½, ½) the arcsine law, Beta(2, 1) has the distribution x².
         let arcsine = |x: f64| 2.0 / std::f64::consts::PI * x.sqrt().asin();
-        let laws: [(f64, f64, &dyn Fn(f64) -> f64); 3] = [
+        type Law<'a> = &'a dyn Fn(f64) -> f64;
+        let laws: [(f64, f64, Law); 3] = [
             (1.0, 1.0, &|x| x),
             (0.5, 0.5, &arcsine),
             (2.0, 1.0, &|x| x * x),

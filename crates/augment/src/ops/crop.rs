@@ -3,8 +3,10 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
+use super::{Apply, Draw};
 use crate::Image;
-use crate::image::{LONGEST_SIDE, check_size};
+use crate::image::LONGEST_SIDE;
+use crate::size::{Size, Sizes};
 
 /// Pads all four sides, then cuts out a window of this size at a uniformly random place.
 ///
@@ -69,8 +71,12 @@ pub struct Window {
     pub mode: PadMode,
 }
 
-impl RandomCrop {
-    pub(super) fn check(&self, width: usize, height: usize) -> Result<(), String> {
+impl Draw for RandomCrop {
+    type Parameters = Window;
+
+    fn check(&self, sizes: Sizes) -> Result<Sizes, String> {
+        // What fits the smallest images fits all.
+        let Size { width, height } = sizes.least;
         let Self { padding, mode, .. } = *self;
         if padding > LONGEST_SIDE {
             return Err(format!(
@@ -95,10 +101,10 @@ impl RandomCrop {
                 ));
             }
         }
-        check_size(self.width, self.height)
+        Ok(Size::new(self.width, self.height).checked()?.into())
     }
 
-    pub(super) fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> Window {
+    fn draw(&self, Size { width, height }: Size, draws: &mut Draws) -> Window {
         let mut start = |size: usize, image: usize| {
             // `check` bounds both: the number of places is positive and fits 32 bits.
             let places = image + 2 * self.padding - size + 1;
@@ -118,8 +124,22 @@ impl RandomCrop {
 }
 
 impl Window {
-    pub(super) fn check(&self, width: usize, height: usize) -> Result<(), String> {
-        check_size(self.width, self.height)?;
+    /// The image's coordinate at `position`; `None` in constant padding.
+    fn source(&self, position: isize, size: usize) -> Option<usize> {
+        let last = size as isize - 1;
+        match self.mode {
+            _ if (0..=last).contains(&position) => Some(position as usize),
+            PadMode::Constant(_) => None,
+            PadMode::Edge => Some(position.clamp(0, last) as usize),
+            PadMode::Reflect if position < 0 => Some(position.unsigned_abs()),
+            PadMode::Reflect => Some((2 * last - position) as usize),
+        }
+    }
+}
+
+impl Apply for Window {
+    fn check(&self, Size { width, height }: Size) -> Result<Size, String> {
+        let output = Size::new(self.width, self.height).checked()?;
         for (name, start, size, image) in [
             ("left", self.left, self.width, width),
             ("top", self.top, self.height, height),
@@ -134,29 +154,17 @@ impl Window {
                 ));
             }
         }
-        Ok(())
+        Ok(output)
     }
 
-    /// The image's coordinate at `position`; `None` in constant padding.
-    fn source(&self, position: isize, size: usize) -> Option<usize> {
-        let last = size as isize - 1;
-        match self.mode {
-            _ if (0..=last).contains(&position) => Some(position as usize),
-            PadMode::Constant(_) => None,
-            PadMode::Edge => Some(position.clamp(0, last) as usize),
-            PadMode::Reflect if position < 0 => Some(position.unsigned_abs()),
-            PadMode::Reflect => Some((2 * last - position) as usize),
-        }
-    }
-
-    pub(super) fn apply(self, image: &mut Image, scratch: &mut Vec<u8>) {
+    fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
         let Self {
             left,
             top,
             width,
             height,
             mode,
-        } = self;
+        } = *self;
         let same_size = (width, height) == (image.width(), image.height());
         if same_size && (left, top) == (0, 0) {
             return;
@@ -266,7 +274,7 @@ mod tests {
                             height: h,
                             mode,
                         };
-                        window.check(width, height).unwrap();
+                        window.check(Size::new(width, height)).unwrap();
                         let mut cropped = image.clone();
                         window.apply(&mut cropped, &mut Vec::new());
                         assert_eq!(cropped.pixels(), naive(&image, window), "{window:?}");
@@ -287,7 +295,7 @@ mod tests {
         let mut draws = Key::from_seed(8).draws();
         let mut counts = [[0_u32; 3]; 3];
         for _ in 0..90_000 {
-            let window = crop.draw(4, 4, &mut draws);
+            let window = crop.draw(Size::new(4, 4), &mut draws);
             counts[(window.top + 1) as usize][(window.left + 1) as usize] += 1;
         }
         let chi: f64 = counts
@@ -308,7 +316,7 @@ mod tests {
             mode: PadMode::Edge,
         };
         assert!(
-            crop.check(4, 4)
+            crop.check(Size::new(4, 4).into())
                 .unwrap_err()
                 .contains("height: expected 1 to 8")
         );
@@ -318,21 +326,33 @@ mod tests {
             padding: 4,
             mode: PadMode::Reflect,
         };
-        assert!(crop.check(4, 4).unwrap_err().contains("below 4"));
+        assert!(
+            crop.check(Size::new(4, 4).into())
+                .unwrap_err()
+                .contains("below 4")
+        );
         let crop = RandomCrop {
             height: 4,
             width: 0,
             padding: 0,
             mode: PadMode::Edge,
         };
-        assert!(crop.check(4, 4).unwrap_err().contains("found 0"));
+        assert!(
+            crop.check(Size::new(4, 4).into())
+                .unwrap_err()
+                .contains("found 0")
+        );
         let crop = RandomCrop {
             height: 65_536,
             width: 1,
             padding: 65_535,
             mode: PadMode::Edge,
         };
-        assert!(crop.check(4, 4).unwrap_err().contains("1×65536"));
+        assert!(
+            crop.check(Size::new(4, 4).into())
+                .unwrap_err()
+                .contains("1×65536")
+        );
     }
 
     #[test]
@@ -355,7 +375,7 @@ mod tests {
             (window(0, usize::MAX, PadMode::Edge), "sides"),
             (window(0, 0, PadMode::Edge), "sides"),
         ] {
-            let error = window.check(4, 4).unwrap_err();
+            let error = window.check(Size::new(4, 4)).unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
     }

@@ -3,9 +3,10 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::check_probability;
+use super::{Apply, Draw, check};
 use crate::Image;
 use crate::image::LONGEST_SIDE;
+use crate::size::{Size, Sizes};
 
 /// Erases squares whose centres are uniform over the image; what lies outside is clipped, so that
 /// every pixel inside is erased nearly equally often.
@@ -40,14 +41,6 @@ fn always() -> f64 {
 
 const MOST_SQUARES: usize = 1000;
 
-fn check_side(size: usize) -> Result<(), String> {
-    if (1..=LONGEST_SIDE).contains(&size) {
-        Ok(())
-    } else {
-        Err(format!("size: expected 1 to {LONGEST_SIDE}, found {size}"))
-    }
-}
-
 /// The squares erased from one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,24 +53,22 @@ pub struct CutoutSquares {
     pub fill: u8,
 }
 
-impl Cutout {
-    pub(super) fn check(&self) -> Result<(), String> {
+impl Draw for Cutout {
+    type Parameters = CutoutSquares;
+
+    fn check(&self, sizes: Sizes) -> Result<Sizes, String> {
         let Self {
             size,
             count,
             probability,
             ..
         } = *self;
-        check_side(size)?;
-        if !(1..=MOST_SQUARES).contains(&count) {
-            return Err(format!(
-                "count: expected 1 to {MOST_SQUARES}, found {count}"
-            ));
-        }
-        check_probability("probability", probability)
+        check::count("size", size, 1..=LONGEST_SIDE)?;
+        check::count("count", count, 1..=MOST_SQUARES)?;
+        check::probability("probability", probability).map(|()| sizes)
     }
 
-    pub(super) fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> CutoutSquares {
+    fn draw(&self, Size { width, height }: Size, draws: &mut Draws) -> CutoutSquares {
         let Self {
             size,
             count,
@@ -102,9 +93,9 @@ impl Cutout {
     }
 }
 
-impl CutoutSquares {
-    pub(super) fn check(&self) -> Result<(), String> {
-        check_side(self.size)?;
+impl Apply for CutoutSquares {
+    fn check(&self, size: Size) -> Result<Size, String> {
+        check::count("size", self.size, 1..=LONGEST_SIDE)?;
         if self.corners.len() > MOST_SQUARES {
             let found = self.corners.len();
             return Err(format!(
@@ -119,11 +110,11 @@ impl CutoutSquares {
                 range.start(),
                 range.end()
             )),
-            None => Ok(()),
+            None => Ok(size),
         }
     }
 
-    pub(super) fn apply(&self, image: &mut Image) {
+    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
         let (width, height, channels) = (image.width(), image.height(), image.channels());
         let clip = |start: isize, length: usize| {
             let end = start + self.size as isize;
@@ -157,7 +148,7 @@ mod tests {
                     size,
                     fill: 7,
                 }
-                .apply(&mut image);
+                .apply(&mut image, &mut vec![]);
                 for (x, y) in (0..width).flat_map(|x| (0..height).map(move |y| (x, y))) {
                     let inside = |v: usize, start: isize| {
                         (start..start + size as isize).contains(&(v as isize))
@@ -175,6 +166,7 @@ mod tests {
 
     #[test]
     fn impossible_settings_and_squares_are_refused() {
+        let any = Sizes::fixed(Size::new(4, 4));
         let cutout = Cutout {
             size: 3,
             count: 1,
@@ -193,7 +185,10 @@ mod tests {
             ),
         ];
         for (cutout, problem) in refusals {
-            assert!(cutout.check().unwrap_err().contains(problem), "{cutout:?}");
+            assert!(
+                cutout.check(any).unwrap_err().contains(problem),
+                "{cutout:?}"
+            );
         }
         let squares = |corners, size| CutoutSquares {
             corners,
@@ -209,7 +204,7 @@ mod tests {
             ),
         ];
         for (squares, problem) in refusals {
-            assert!(squares.check().unwrap_err().contains(problem));
+            assert!(squares.check(any.least).unwrap_err().contains(problem));
         }
     }
 
@@ -225,7 +220,7 @@ mod tests {
         let mut counts = [0_u32; 12];
         let mut none = 0_u32;
         for _ in 0..48_000 {
-            match cutout.draw(4, 3, &mut draws).corners[..] {
+            match cutout.draw(Size::new(4, 3), &mut draws).corners[..] {
                 [] => none += 1,
                 [(left, top)] => counts[((top + 1) * 4 + left + 1) as usize] += 1,
                 _ => panic!("one square at most"),

@@ -1,10 +1,11 @@
-//! Horizontal flip: left becomes right.
+//! Flips: left becomes right, top becomes bottom.
 
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::check_probability;
+use super::{Apply, Draw, check};
 use crate::Image;
+use crate::size::{Size, Sizes};
 
 /// y(i, j) = x(i, width − 1 − j), with some probability. Not for images where left and right mean
 /// something, such as digits and letters.
@@ -16,11 +17,20 @@ pub struct HorizontalFlip {
     pub probability: f64,
 }
 
+/// y(i, j) = x(height − 1 − i, j), with some probability.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerticalFlip {
+    /// The probability of flipping.
+    #[serde(default = "half")]
+    pub probability: f64,
+}
+
 fn half() -> f64 {
     0.5
 }
 
-/// Whether an image is flipped.
+/// Whether an image is flipped, left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flipped {
@@ -28,20 +38,34 @@ pub struct Flipped {
     pub flipped: bool,
 }
 
-impl HorizontalFlip {
-    pub(super) fn check(&self) -> Result<(), String> {
-        check_probability("probability", self.probability)
+/// Whether an image is turned upside down, as in a level mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlippedVertically {
+    /// Yes or no.
+    pub flipped: bool,
+}
+
+impl Draw for HorizontalFlip {
+    type Parameters = Flipped;
+
+    fn check(&self, sizes: Sizes) -> Result<Sizes, String> {
+        check::probability("probability", self.probability).map(|()| sizes)
     }
 
-    pub(super) fn draw(&self, draws: &mut Draws) -> Flipped {
+    fn draw(&self, _: Size, draws: &mut Draws) -> Flipped {
         Flipped {
             flipped: draws.chance(self.probability),
         }
     }
 }
 
-impl Flipped {
-    pub(super) fn apply(self, image: &mut Image) {
+impl Apply for Flipped {
+    fn check(&self, size: Size) -> Result<Size, String> {
+        Ok(size)
+    }
+
+    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
         if !self.flipped {
             return;
         }
@@ -54,6 +78,37 @@ impl Flipped {
             // Reversing the bytes reverses the pixels and each pixel's channels; undo the latter.
             row.reverse();
             row.chunks_exact_mut(channels).for_each(<[u8]>::reverse);
+        }
+    }
+}
+
+impl Draw for VerticalFlip {
+    type Parameters = FlippedVertically;
+
+    fn check(&self, sizes: Sizes) -> Result<Sizes, String> {
+        check::probability("probability", self.probability).map(|()| sizes)
+    }
+
+    fn draw(&self, _: Size, draws: &mut Draws) -> FlippedVertically {
+        FlippedVertically {
+            flipped: draws.chance(self.probability),
+        }
+    }
+}
+
+impl Apply for FlippedVertically {
+    fn check(&self, size: Size) -> Result<Size, String> {
+        Ok(size)
+    }
+
+    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
+        if !self.flipped {
+            return;
+        }
+        let stride = image.width() * image.channels();
+        let mut rows = image.pixels_mut().chunks_exact_mut(stride);
+        while let (Some(above), Some(below)) = (rows.next(), rows.next_back()) {
+            above.swap_with_slice(below);
         }
     }
 }
@@ -71,13 +126,23 @@ mod tests {
                 .collect();
             let image = Image::new(width, height, channels, pixels).unwrap();
             let mut flipped = image.clone();
-            Flipped { flipped: true }.apply(&mut flipped);
+            Flipped { flipped: true }.apply(&mut flipped, &mut vec![]);
             for y in 0..height {
                 for x in 0..width {
                     assert_eq!(flipped.pixel(x, y), image.pixel(width - 1 - x, y));
                 }
             }
-            Flipped { flipped: true }.apply(&mut flipped);
+            Flipped { flipped: true }.apply(&mut flipped, &mut vec![]);
+            assert_eq!(flipped, image);
+
+            let upside_down = FlippedVertically { flipped: true };
+            upside_down.apply(&mut flipped, &mut vec![]);
+            for y in 0..height {
+                for x in 0..width {
+                    assert_eq!(flipped.pixel(x, y), image.pixel(x, height - 1 - y));
+                }
+            }
+            upside_down.apply(&mut flipped, &mut vec![]);
             assert_eq!(flipped, image);
         }
     }
@@ -87,9 +152,14 @@ mod tests {
         let flip = HorizontalFlip { probability: 0.3 };
         let mut draws = Key::from_seed(5).draws();
         let count = (0..100_000)
-            .filter(|_| flip.draw(&mut draws).flipped)
+            .filter(|_| flip.draw(Size::new(1, 1), &mut draws).flipped)
             .count();
         // Four standard deviations of a binomial are 580; the seed is fixed.
+        assert!(count.abs_diff(30_000) < 580, "{count}");
+        let flip = VerticalFlip { probability: 0.3 };
+        let count = (0..100_000)
+            .filter(|_| flip.draw(Size::new(1, 1), &mut draws).flipped)
+            .count();
         assert!(count.abs_diff(30_000) < 580, "{count}");
     }
 }

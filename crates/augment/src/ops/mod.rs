@@ -1,115 +1,202 @@
 //! The operations, as data.
 
+mod autocontrast;
+mod brightness;
+mod check;
+mod color_jitter;
+mod combine;
+mod contrast;
 mod crop;
 mod cutout;
+mod equalize;
 mod flip;
+mod gamma;
+mod grayscale;
+mod hue;
+mod invert;
+mod lighting;
+mod nesting;
+mod point;
+mod posterize;
+mod saturation;
+mod sharpness;
+mod solarize;
+mod steps;
 
+pub use autocontrast::Autocontrast;
+pub use brightness::{AdjustBrightness, Brightness};
+pub use color_jitter::ColorJitter;
+pub use combine::{Choice, OneOf, RandomApply, RandomOrder, SomeOf};
+pub use contrast::{AdjustContrast, Contrast};
 pub use crop::{PadMode, RandomCrop, Window};
 pub use cutout::{Cutout, CutoutSquares};
-pub use flip::{Flipped, HorizontalFlip};
+pub use equalize::Equalize;
+pub use flip::{Flipped, FlippedVertically, HorizontalFlip, VerticalFlip};
+pub use gamma::{AdjustGamma, Gamma};
+pub use grayscale::Grayscale;
+pub use hue::{AdjustHue, Hue};
+pub use invert::Invert;
+pub use lighting::{ColorShift, Lighting};
+pub use posterize::{KeepBits, Posterize};
+pub use saturation::{AdjustSaturation, Saturation};
+pub use sharpness::{AdjustSharpness, Sharpness};
+pub use solarize::{AddToDark, InvertFrom, Solarize, SolarizeAdd};
+pub use steps::Steps;
 
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use crate::Image;
+use crate::size::{Size, Sizes};
 
-/// An operation: its settings, from which parameters are drawn for each image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Operation {
-    /// See [`HorizontalFlip`].
-    HorizontalFlip(HorizontalFlip),
-    /// See [`RandomCrop`].
-    RandomCrop(RandomCrop),
-    /// See [`Cutout`].
-    Cutout(Cutout),
-}
+/// Settings from which parameters are drawn for each image.
+trait Draw {
+    type Parameters: Apply;
 
-/// What an operation drew for one image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Parameters {
-    /// Of a [`HorizontalFlip`].
-    HorizontalFlip(Flipped),
-    /// Of a [`RandomCrop`].
-    RandomCrop(Window),
-    /// Of a [`Cutout`].
-    Cutout(CutoutSquares),
-}
+    /// The sizes of what comes out for images of these sizes, or why a setting is out of range or
+    /// does not fit them.
+    fn check(&self, sizes: Sizes) -> Result<Sizes, String>;
 
-impl Operation {
-    /// The name, as in recipes.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::HorizontalFlip(_) => "horizontal_flip",
-            Self::RandomCrop(_) => "random_crop",
-            Self::Cutout(_) => "cutout",
-        }
-    }
+    /// Draws the parameters for an image of a size that [`Draw::check`] accepts.
+    fn draw(&self, size: Size, draws: &mut Draws) -> Self::Parameters;
 
-    /// The size `(width, height)` of what comes out for images of this size, or why a setting is
-    /// out of range or does not fit them.
-    pub(crate) fn output_size(
-        &self,
-        width: usize,
-        height: usize,
-    ) -> Result<(usize, usize), String> {
-        match self {
-            Self::HorizontalFlip(flip) => flip.check().map(|()| (width, height)),
-            Self::RandomCrop(crop) => crop
-                .check(width, height)
-                .map(|()| (crop.width, crop.height)),
-            Self::Cutout(cutout) => cutout.check().map(|()| (width, height)),
-        }
-    }
-
-    /// Draws the parameters for an image of a size that [`Operation::output_size`] accepts.
-    pub(crate) fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> Parameters {
-        match self {
-            Self::HorizontalFlip(flip) => Parameters::HorizontalFlip(flip.draw(draws)),
-            Self::RandomCrop(crop) => Parameters::RandomCrop(crop.draw(width, height, draws)),
-            Self::Cutout(cutout) => Parameters::Cutout(cutout.draw(width, height, draws)),
-        }
+    /// The lists of operations inside this one.
+    fn nested(&self) -> Vec<&[Operation]> {
+        Vec::new()
     }
 }
 
-impl Parameters {
-    /// The operation's name, as in recipes.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::HorizontalFlip(_) => "horizontal_flip",
-            Self::RandomCrop(_) => "random_crop",
-            Self::Cutout(_) => "cutout",
-        }
-    }
+/// Parameters that make one picture of another.
+trait Apply {
+    /// The size of what comes out for an image of this size, or why the parameters cannot be
+    /// applied to it. Those that an operation draws always can; those that a file holds may be
+    /// anything.
+    fn check(&self, size: Size) -> Result<Size, String>;
 
-    /// Why these parameters cannot be applied to an image of this size, if so. Those that an
-    /// operation draws always can; those that a file holds may be anything.
-    pub(crate) fn check(&self, width: usize, height: usize) -> Result<(), String> {
-        match self {
-            Self::HorizontalFlip(_) => Ok(()),
-            Self::RandomCrop(window) => window.check(width, height),
-            Self::Cutout(squares) => squares.check(),
-        }
-    }
+    /// Changes an image of a size that [`Apply::check`] accepts. `scratch` is memory to work in,
+    /// kept between images.
+    fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>);
 
-    /// Changes the image. `scratch` is memory to work in, kept between images.
-    pub(crate) fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
-        match self {
-            Self::HorizontalFlip(flipped) => flipped.apply(image),
-            Self::RandomCrop(window) => window.apply(image, scratch),
-            Self::Cutout(squares) => squares.apply(image),
-        }
+    /// The lists of parameters inside these.
+    fn nested(&self) -> Vec<&[Parameters]> {
+        Vec::new()
     }
 }
 
-/// Checks a probability.
-fn check_probability(name: &str, value: f64) -> Result<(), String> {
-    if (0.0..=1.0).contains(&value) {
-        Ok(())
-    } else {
-        Err(format!(
-            "{name}: expected a probability from 0 to 1, found {value}"
-        ))
-    }
+/// The two enums have a variant an operation and hand each call on to it.
+macro_rules! operations {
+    ($($name:literal: $operation:ident draws $parameters:ident,)*) => {
+        /// An operation: its settings, from which parameters are drawn for each image.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "op")]
+        pub enum Operation {
+            $(
+                #[doc = concat!("See [`", stringify!($operation), "`].")]
+                #[serde(rename = $name)]
+                $operation($operation),
+            )*
+        }
+
+        /// What an operation drew for one image.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "op")]
+        pub enum Parameters {
+            $(
+                #[doc = concat!("Of a [`", stringify!($operation), "`].")]
+                #[serde(rename = $name)]
+                $operation($parameters),
+            )*
+        }
+
+        impl Operation {
+            /// The names of all operations, as in recipes.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// The name, as in recipes.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$operation(_) => $name,)*
+                }
+            }
+
+            /// The sizes of what comes out for images of these sizes, or why a setting is out of
+            /// range or does not fit them.
+            pub(crate) fn check(&self, sizes: Sizes) -> Result<Sizes, String> {
+                match self {
+                    $(Self::$operation(operation) => Draw::check(operation, sizes),)*
+                }
+            }
+
+            /// Draws the parameters for an image of a size that [`Operation::check`] accepts.
+            pub(crate) fn draw(&self, size: Size, draws: &mut Draws) -> Parameters {
+                match self {
+                    $(Self::$operation(operation) => {
+                        Parameters::$operation(Draw::draw(operation, size, draws))
+                    })*
+                }
+            }
+
+            fn nested(&self) -> Vec<&[Operation]> {
+                match self {
+                    $(Self::$operation(operation) => Draw::nested(operation),)*
+                }
+            }
+        }
+
+        impl Parameters {
+            /// The operation's name, as in recipes.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$operation(_) => $name,)*
+                }
+            }
+
+            /// The size of what comes out for an image of this size, or why the parameters cannot
+            /// be applied to it.
+            pub(crate) fn check(&self, size: Size) -> Result<Size, String> {
+                match self {
+                    $(Self::$operation(parameters) => Apply::check(parameters, size),)*
+                }
+            }
+
+            /// Changes the image. `scratch` is memory to work in, kept between images.
+            pub(crate) fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
+                match self {
+                    $(Self::$operation(parameters) => parameters.apply(image, scratch),)*
+                }
+            }
+
+            fn nested(&self) -> Vec<&[Parameters]> {
+                match self {
+                    $(Self::$operation(parameters) => Apply::nested(parameters),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    "horizontal_flip": HorizontalFlip draws Flipped,
+    "vertical_flip": VerticalFlip draws FlippedVertically,
+    "random_crop": RandomCrop draws Window,
+    "brightness": Brightness draws AdjustBrightness,
+    "contrast": Contrast draws AdjustContrast,
+    "saturation": Saturation draws AdjustSaturation,
+    "hue": Hue draws AdjustHue,
+    "color_jitter": ColorJitter draws Steps,
+    "lighting": Lighting draws ColorShift,
+    "grayscale": Grayscale draws Grayscale,
+    "invert": Invert draws Invert,
+    "posterize": Posterize draws KeepBits,
+    "solarize": Solarize draws InvertFrom,
+    "solarize_add": SolarizeAdd draws AddToDark,
+    "equalize": Equalize draws Equalize,
+    "autocontrast": Autocontrast draws Autocontrast,
+    "sharpness": Sharpness draws AdjustSharpness,
+    "gamma": Gamma draws AdjustGamma,
+    "cutout": Cutout draws CutoutSquares,
+    "random_apply": RandomApply draws Steps,
+    "one_of": OneOf draws Steps,
+    "some_of": SomeOf draws Steps,
+    "random_order": RandomOrder draws Steps,
 }

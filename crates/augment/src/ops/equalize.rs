@@ -1,0 +1,54 @@
+//! Equalize: a flat histogram.
+
+use evenkeel_random::Draws;
+use serde::{Deserialize, Serialize};
+
+use super::{Apply, Draw, point};
+use crate::Image;
+use crate::size::{Size, Sizes};
+
+/// y = ⌊(s/2 + Σ_(l < x) h(l))/s⌋ in each channel, where h(l) is how many pixels have level l and the
+/// step s is ⌊(pixels − h(greatest level))/255⌋. A channel with one level, or so few pixels that the
+/// step is 0, stays as it is. Nothing is drawn.
+///
+/// Dialect: Pillow's `ImageOps.equalize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Equalize {}
+
+impl Draw for Equalize {
+    type Parameters = Self;
+
+    fn check(&self, sizes: Sizes) -> Result<Sizes, String> {
+        Ok(sizes)
+    }
+
+    fn draw(&self, _: Size, _: &mut Draws) -> Self {
+        *self
+    }
+}
+
+impl Apply for Equalize {
+    fn check(&self, size: Size) -> Result<Size, String> {
+        Ok(size)
+    }
+
+    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
+        let tables: Vec<_> = point::histograms(image).iter().map(flat).collect();
+        point::map_each(image, &tables);
+    }
+}
+
+fn flat(counts: &[u32; 256]) -> point::Table {
+    let greatest = counts.iter().rev().find(|&&count| count > 0);
+    let step = (counts.iter().sum::<u32>() - greatest.unwrap_or(&0)) / 255;
+    if step == 0 {
+        return point::table(|level| level);
+    }
+    let mut below = step / 2;
+    counts.map(|count| {
+        let level = below / step;
+        below += count;
+        level.min(255) as u8
+    })
+}

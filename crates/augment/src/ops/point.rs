@@ -1,0 +1,141 @@
+//! What operations on single levels share: tables of 256 levels, histograms, and which channels hold
+//! colour.
+//!
+//! Images of one channel are gray, of two gray with opacity, of three red, green and blue, of four
+//! the same with opacity. Colour operations leave opacity as it is.
+
+use crate::Image;
+
+/// What each level becomes.
+pub(super) type Table = [u8; 256];
+
+/// The table of a function.
+pub(super) fn table(level: impl Fn(u8) -> u8) -> Table {
+    std::array::from_fn(|i| level(i as u8))
+}
+
+/// How many of an image's channels hold colour; the others come after them.
+pub(super) fn color_channels(channels: usize) -> usize {
+    if channels < 3 { 1 } else { 3 }
+}
+
+/// Passes every colour level through one table.
+pub(super) fn map(image: &mut Image, table: &Table) {
+    let channels = image.channels();
+    match channels {
+        1 | 3 => look_up::<1>(image, |_| table),
+        2 => look_up::<2>(image, |_| table),
+        _ => look_up::<4>(image, |_| table),
+    }
+}
+
+/// Passes every colour level through its channel's table. There is one a colour channel.
+pub(super) fn map_each(image: &mut Image, tables: &[Table]) {
+    match image.channels() {
+        1 => look_up::<1>(image, |_| &tables[0]),
+        2 => look_up::<2>(image, |_| &tables[0]),
+        3 => look_up::<3>(image, |channel| &tables[channel]),
+        _ => look_up::<4>(image, |channel| &tables[channel]),
+    }
+}
+
+fn look_up<'a, const CHANNELS: usize>(
+    image: &mut Image,
+    table: impl Fn(usize) -> &'a Table + Copy,
+) {
+    let colours = color_channels(CHANNELS);
+    for pixel in image.pixels_mut().as_chunks_mut::<CHANNELS>().0 {
+        for (channel, level) in pixel[..colours].iter_mut().enumerate() {
+            *level = table(channel)[usize::from(*level)];
+        }
+    }
+}
+
+/// Changes the colour of every pixel of an image that has one.
+pub(super) fn recolor(image: &mut Image, change: impl Fn([u8; 3]) -> [u8; 3]) {
+    match image.channels() {
+        3 => {
+            for pixel in image.pixels_mut().as_chunks_mut::<3>().0 {
+                *pixel = change(*pixel);
+            }
+        }
+        4 => {
+            for pixel in image.pixels_mut().as_chunks_mut::<4>().0 {
+                let [red, green, blue, opacity] = *pixel;
+                let [red, green, blue] = change([red, green, blue]);
+                *pixel = [red, green, blue, opacity];
+            }
+        }
+        _ => {}
+    }
+}
+
+/// How often each level occurs in each colour channel.
+pub(super) fn histograms(image: &Image) -> Vec<[u32; 256]> {
+    let channels = image.channels();
+    let mut counts = vec![[0; 256]; color_channels(channels)];
+    for pixel in image.pixels().chunks_exact(channels) {
+        for (counts, &level) in counts.iter_mut().zip(pixel) {
+            counts[usize::from(level)] += 1; // an image has at most 2²⁸ pixels
+        }
+    }
+    counts
+}
+
+/// The gray of a colour: (19595·r + 38470·g + 7471·b)/2¹⁶, rounded, which is .299 r + .587 g + .114 b
+/// (ITU-R BT.601) in Pillow's fixed point.
+pub(super) fn gray([red, green, blue]: [u8; 3]) -> u8 {
+    let [red, green, blue] = [red, green, blue].map(u32::from);
+    ((19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16) as u8
+}
+
+/// a + factor·(b − a), clipped; the fraction is dropped. Pillow's `Image.blend`.
+pub(super) fn blend(a: u8, b: u8, factor: f32) -> u8 {
+    let (a, b) = (f32::from(a), f32::from(b));
+    (a + factor * (b - a)) as u8 // the conversion clips
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opacity_stays() {
+        for channels in 1..=4 {
+            let pixels: Vec<u8> = (0..6 * channels).map(|i| i as u8 * 9).collect();
+            let image = Image::new(3, 2, channels, pixels).unwrap();
+            let inverse = table(|level| !level);
+            let tables = vec![inverse; color_channels(channels)];
+            let mut mapped = [image.clone(), image.clone(), image.clone()];
+            map(&mut mapped[0], &inverse);
+            map_each(&mut mapped[1], &tables);
+            recolor(&mut mapped[2], |colour| colour.map(|level| !level));
+            let changes = [true, true, channels > 2]; // gray has no colour to change
+            for (mapped, changes) in mapped.iter().zip(changes) {
+                for (i, (&found, &level)) in mapped.pixels().iter().zip(image.pixels()).enumerate()
+                {
+                    let opacity = channels % 2 == 0 && i % channels == channels - 1;
+                    let expected = if opacity || !changes { level } else { !level };
+                    assert_eq!(found, expected, "{channels} channels, byte {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blending_keeps_its_ends() {
+        for a in 0..=255 {
+            for b in 0..=255 {
+                assert_eq!(blend(a, b, 0.0), a);
+                assert_eq!(blend(a, b, 1.0), b);
+            }
+        }
+        assert_eq!(blend(100, 0, 3.0), 0);
+        assert_eq!(blend(0, 100, 3.0), 255);
+    }
+
+    #[test]
+    fn gray_of_gray_is_itself() {
+        assert!((0..=255).all(|level| gray([level; 3]) == level));
+    }
+}

@@ -1,0 +1,235 @@
+//! What holds for every operation: it survives serde and refuses unknown fields, its draws replay to
+//! the same picture on images of any shape, its settings are checked, and nothing that a file can
+//! hold makes it panic.
+
+use evenkeel_augment::{Image, Normalize, Operation, Parameters, Pipeline, Sample, Stream};
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// At least one of every operation.
+const EXAMPLES: &str = include_str!("operations.json");
+
+fn examples() -> Vec<Operation> {
+    serde_json::from_str(EXAMPLES).unwrap()
+}
+
+fn pipeline(operation: Operation) -> Pipeline {
+    Pipeline {
+        operations: vec![operation],
+        normalize: Normalize {
+            mean: vec![],
+            std: vec![],
+        },
+    }
+}
+
+fn stream(index: usize) -> Stream {
+    Stream::new(3, Sample { epoch: 1, index })
+}
+
+/// A picture with some structure; `seed` makes different ones.
+fn image(width: usize, height: usize, channels: usize, seed: usize) -> Image {
+    let level = |i: usize| {
+        let (x, y, c) = (i / channels % width, i / channels / width, i % channels);
+        ((x * 7 + y * 11 + c * 60 + (x * y * (seed % 7)) + seed) % 256) as u8
+    };
+    let pixels = (0..width * height * channels).map(level).collect();
+    Image::new(width, height, channels, pixels).unwrap()
+}
+
+fn images() -> impl Strategy<Value = Image> {
+    let sides = prop_oneof![
+        Just((1, 1)),
+        (1..40_usize).prop_map(|side| (side, 1)),
+        (1..40_usize).prop_map(|side| (1, side)),
+        (1..40_usize, 1..40_usize),
+    ];
+    (sides, 1..5_usize, any::<u16>()).prop_map(|((width, height), channels, seed)| {
+        image(width, height, channels, usize::from(seed))
+    })
+}
+
+#[test]
+fn every_operation_is_among_the_examples_under_its_name() {
+    let values: Vec<Value> = serde_json::from_str(EXAMPLES).unwrap();
+    for (operation, value) in examples().iter().zip(&values) {
+        assert_eq!(value["op"], operation.name());
+    }
+    for name in Operation::NAMES {
+        let found = values.iter().any(|value| value["op"] == *name);
+        assert!(found, "no example of {name}");
+    }
+}
+
+#[test]
+fn operations_survive_serde_and_refuse_unknown_fields() {
+    for operation in examples() {
+        let text = serde_json::to_string(&operation).unwrap();
+        assert_eq!(serde_json::from_str::<Operation>(&text).unwrap(), operation);
+        let extra = text.replacen('{', "{\"extra\":1,", 1);
+        let error = serde_json::from_str::<Operation>(&extra).unwrap_err();
+        assert!(error.to_string().contains("extra"), "{extra}: {error}");
+
+        // The form of recipes.
+        let pipeline = pipeline(operation);
+        let text = toml::to_string(&pipeline).unwrap();
+        assert_eq!(toml::from_str::<Pipeline>(&text).unwrap(), pipeline);
+    }
+}
+
+#[test]
+fn drawn_parameters_refuse_unknown_fields() {
+    for operation in examples() {
+        let name = operation.name();
+        for parameters in pipeline(operation).draw(20, 20, stream(0)).unwrap() {
+            assert_eq!(parameters.name(), name);
+            let text = serde_json::to_string(&parameters).unwrap();
+            let extra = text.replacen('{', "{\"extra\":1,", 1);
+            let error = serde_json::from_str::<Parameters>(&extra).unwrap_err();
+            assert!(error.to_string().contains("extra"), "{extra}: {error}");
+        }
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let refusals: Vec<(Value, String)> =
+        serde_json::from_str(include_str!("refusals.json")).unwrap();
+    let mut refused: Vec<String> = Vec::new();
+    for (operation, problem) in refusals {
+        let name = operation["op"].as_str().unwrap().to_owned();
+        let operation: Operation = serde_json::from_value(operation.clone())
+            .unwrap_or_else(|error| panic!("{operation}: {error}"));
+        let error = pipeline(operation.clone()).output_sizes(20, 20);
+        let error = error.expect_err(&format!("{operation:?}")).to_string();
+        let expected = format!("step 0 ({name}): {problem}");
+        assert!(error.starts_with(&expected), "{error}\nexpected {expected}");
+        let stream = stream(0);
+        assert!(pipeline(operation.clone()).draw(20, 20, stream).is_err());
+        let image = image(20, 20, 3, 0);
+        assert!(pipeline(operation).augment(&image, stream).is_err());
+        refused.push(name);
+    }
+    // Whatever has settings has limits.
+    for operation in examples() {
+        let settings = serde_json::to_value(&operation).unwrap();
+        let bare = settings.as_object().unwrap().len() == 1;
+        let found = refused.iter().any(|name| name == operation.name());
+        assert!(bare || found, "nothing of {} is refused", operation.name());
+    }
+}
+
+#[test]
+fn parameters_of_nothing_leave_every_image_as_it_is() {
+    let identities: Vec<Parameters> =
+        serde_json::from_str(include_str!("identities.json")).unwrap();
+    for parameters in identities {
+        for (width, height) in [(1, 1), (1, 9), (12, 1), (7, 10), (16, 16)] {
+            for channels in 1..=4 {
+                let image = image(width, height, channels, 5);
+                let found = Pipeline::replay(&image, std::slice::from_ref(&parameters));
+                assert_eq!(found.unwrap(), image, "{parameters:?}");
+            }
+        }
+    }
+}
+
+/// Every number in a value.
+fn numbers(value: &mut Value) -> Vec<&mut Value> {
+    match value {
+        Value::Number(_) => vec![value],
+        Value::Array(values) => values.iter_mut().flat_map(numbers).collect(),
+        Value::Object(fields) => fields.values_mut().flat_map(numbers).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Numbers that nobody expects.
+fn strange() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        prop::sample::select(vec![
+            0.0, -0.0, -1.0, 0.5, 1e-300, 1e300, -1e300, 1e9, -1e9, 254.9
+        ])
+        .prop_map(Value::from),
+        prop::sample::select(vec![0, 1, -1, 2, 3, 7, 256, 70_000, i64::MAX, i64::MIN])
+            .prop_map(Value::from),
+        (-50..50_i64).prop_map(Value::from),
+        (-2.0..2.0_f64).prop_map(Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn draws_replay_to_the_same_picture_of_a_promised_size(
+        which in any::<prop::sample::Index>(),
+        image in images(),
+        index in 0..1000_usize,
+    ) {
+        let examples = examples();
+        let pipeline = pipeline(which.get(&examples).clone());
+        let (width, height) = (image.width(), image.height());
+        let Ok(sizes) = pipeline.output_sizes(width, height) else {
+            return Ok(()); // does not fit
+        };
+        let parameters = pipeline.draw(width, height, stream(index)).unwrap();
+        let text = serde_json::to_string(&parameters).unwrap();
+        let recorded: Vec<Parameters> = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&recorded, &parameters);
+        let picture = Pipeline::replay(&image, &recorded).unwrap();
+        prop_assert_eq!(&picture, &pipeline.augment(&image, stream(index)).unwrap());
+        prop_assert_eq!(picture.channels(), image.channels());
+        prop_assert!((sizes.least.width..=sizes.most.width).contains(&picture.width()));
+        prop_assert!((sizes.least.height..=sizes.most.height).contains(&picture.height()));
+    }
+
+    #[test]
+    fn no_parameters_of_a_file_make_a_panic(
+        which in any::<prop::sample::Index>(),
+        image in images(),
+        index in 0..1000_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), strange()), 1..4),
+    ) {
+        let examples = examples();
+        let drawn = pipeline(which.get(&examples).clone()).draw(20, 20, stream(index)).unwrap();
+        let mut value = serde_json::to_value(drawn).unwrap();
+        for (place, strange) in changes {
+            let mut numbers = numbers(&mut value);
+            if !numbers.is_empty() {
+                let place = place.index(numbers.len());
+                *numbers[place] = strange;
+            }
+        }
+        if let Ok(parameters) = serde_json::from_value::<Vec<Parameters>>(value) {
+            // A picture or an error, both are answers.
+            let _ = Pipeline::replay(&image, &parameters);
+        }
+    }
+
+    #[test]
+    fn no_settings_of_a_file_make_a_panic(
+        which in any::<prop::sample::Index>(),
+        image in images(),
+        index in 0..1000_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), strange()), 1..4),
+    ) {
+        let examples = examples();
+        let mut value = serde_json::to_value(which.get(&examples)).unwrap();
+        for (place, strange) in changes {
+            let mut numbers = numbers(&mut value);
+            if !numbers.is_empty() {
+                let place = place.index(numbers.len());
+                *numbers[place] = strange;
+            }
+        }
+        let Ok(operation) = serde_json::from_value::<Operation>(value) else {
+            return Ok(());
+        };
+        let pipeline = pipeline(operation);
+        if pipeline.output_sizes(image.width(), image.height()).is_ok() {
+            // What is accepted works.
+            pipeline.augment(&image, stream(index)).unwrap();
+        }
+    }
+}
