@@ -56,14 +56,15 @@ def write(name, content):
 
 
 def operation(name, reference, settings, inputs=OPAQUE, label=None):
-    """settings: pairs of the parameters to record and of what makes the picture in Python."""
+    """settings: pairs of the parameters to record (or of what makes them for an image) and of what makes the picture."""
     cases = []
     for parameters, function in settings:
         for key in inputs:
             output = function(INPUTS[key])
             if not isinstance(output, Image.Image):
                 output = Image.fromarray(output)
-            cases.append({"parameters": {"op": name} | parameters, "input": key} | as_case(output))
+            recorded = parameters(INPUTS[key]) if callable(parameters) else parameters
+            cases.append({"parameters": {"op": name} | recorded, "input": key} | as_case(output))
     label = label or name
     write(label.replace(" ", "_"), [{"label": label, "reference": reference}] + cases)
 
@@ -120,3 +121,114 @@ def shifted(image, shift):
 
 operation("lighting", "the paper's formula in NumPy",
           [({"shift": s}, lambda image, s=s: shifted(image, s)) for s in [[0, 0, 0], [-20.25, 3.1, 60.7]]])
+
+# Geometry
+
+
+def resized(image, size, filter_):
+    return image.resize(size, getattr(Image, filter_.upper()))
+
+
+SIZES = [(24, 17), (13, 30), (7, 5), (50, 3), (1, 1)]
+for name in ["nearest", "bilinear", "bicubic", "lanczos"]:
+    operation("resize", "Pillow `Image.resize`",
+              [({"width": w, "height": h, "filter": name, "antialias": True},
+                lambda image, w=w, h=h, name=name: resized(image, (w, h), name)) for w, h in SIZES],
+              label=f"resize {name}")
+
+
+def interpolated(image, size):
+    tensor = F.resize(F.pil_to_tensor(image), size[::-1], F.InterpolationMode.BILINEAR, antialias=False)
+    return F.to_pil_image(tensor)
+
+
+operation("resize", "torchvision `resize(antialias=False)` on a tensor",
+          [({"width": w, "height": h, "filter": "bilinear", "antialias": False},
+            lambda image, w=w, h=h: interpolated(image, (w, h))) for w, h in SIZES],
+          label="resize bilinear without antialiasing")
+
+
+def resized_crop(image, left, top, width, height, to):
+    return F.resized_crop(image, top, left, height, width, list(to[::-1]), F.InterpolationMode.BICUBIC)
+
+
+operation("random_resized_crop", "torchvision `resized_crop`, bicubic, on a PIL image",
+          [({"left": l, "top": t, "width": w, "height": h, "to_width": 12, "to_height": 9, "filter": "bicubic",
+             "antialias": True}, lambda image, l=l, t=t, w=w, h=h: resized_crop(image, l, t, w, h, (12, 9)))
+           for l, t, w, h in [(2, 1, 9, 5), (0, 0, 11, 6), (3, 2, 1, 3)]], ["photo", "gradient", "gray"])
+operation("random_crop", "torchvision `pad` and `crop`",
+          [({"left": -3, "top": -2, "width": 12, "height": 8, "mode": mode},
+            lambda image, padding=padding: F.crop(F.pad(image, 4, 9, padding), 2, 1, 8, 12))
+           for mode, padding in [({"constant": 9}, "constant"), ("edge", "edge"), ("reflect", "reflect")]],
+          ["photo", "gradient", "gray"])
+operation("pad", "torchvision `pad`",
+          [(lambda image, mode=mode: {"left": -1, "top": -2, "width": image.width + 4, "height": image.height + 6,
+                                      "mode": mode},
+            lambda image, padding=padding: F.pad(image, [1, 2, 3, 4], 9, padding))
+           for mode, padding in [({"constant": 9}, "constant"), ("edge", "edge")]])
+operation("center_crop", "torchvision `center_crop`",
+          [(lambda image, w=w, h=h: {"left": round((image.width - w) / 2), "top": round((image.height - h) / 2),
+                                     "width": w, "height": h, "mode": {"constant": 0}},
+            lambda image, w=w, h=h: F.center_crop(image, [h, w])) for w, h in [(6, 5), (11, 6), (1, 2)]],
+          ["photo", "gradient", "gray"])
+operation("horizontal_flip", "torchvision `hflip`", [({"flipped": True}, F.hflip)])
+operation("vertical_flip", "torchvision `vflip`", [({"flipped": True}, F.vflip)])
+
+# But for quarter turns, no map sends a pixel's centre onto the border between two pixels, where the last bit of the
+# arithmetic would decide.
+INTERPOLATIONS = ["nearest", "bilinear", "bicubic"]
+
+
+def mode(name):
+    return F.InterpolationMode(name)
+
+
+def affine_map(angle=0.0, translate=(0, 0), scale=1.0, shear=(0.0, 0.0), about="middle", interpolation="nearest", fill=0):
+    return {"angle": angle, "translate": list(translate), "scale": scale, "shear": list(shear), "about": about,
+            "interpolation": interpolation, "fill": fill}
+
+
+def rotated(image, angle, name):
+    return F.rotate(image, angle, mode(name), fill=7)
+
+
+def mapped(image, name, angle=0.0, translate=(0, 0), scale=1.0, shear=(0.0, 0.0), center=None):
+    return F.affine(image, angle, list(translate), scale, list(shear), mode(name), 7, center)
+
+
+MAPS = [{"angle": 25.0, "translate": (2, -1), "scale": 0.8, "shear": (10.0, -20.0)},
+        {"angle": -140.5, "translate": (0, 3), "scale": 1.7, "shear": (0.0, 0.0)}]
+WIDE = ["photo", "gradient", "gray", "row"]
+for name in INTERPOLATIONS:
+    operation("rotate", "torchvision `rotate`, which calls Pillow `Image.rotate`",
+              [(affine_map(angle=-a, interpolation=name, fill=7),
+                lambda image, a=a, name=name: rotated(image, a, name)) for a in [-31.3, 3.3, 90.0, 180.0]],
+              WIDE, f"rotate {name}")
+    operation("affine", "torchvision `affine` on a PIL image",
+              [(affine_map(interpolation=name, fill=7, **m),
+                lambda image, m=m, name=name: mapped(image, name, **m)) for m in MAPS], WIDE, f"affine {name}")
+    operation("shear", "torchvision `affine` on a PIL image",
+              [(affine_map(shear=s, interpolation=name, fill=7),
+                lambda image, s=s, name=name: mapped(image, name, shear=s)) for s in [(16.7, 0.0), (0.0, -40.0)]],
+              WIDE, f"shear {name}")
+operation("translate", "torchvision `affine` on a PIL image",
+          [(affine_map(translate=t, fill=7), lambda image, t=t: mapped(image, "nearest", translate=t))
+           for t in [(3, -2), (-40, 0)]])
+
+
+def ends(image):
+    """Some corners inside the image."""
+    right, bottom = image.width - 1, image.height - 1
+    return [[2.31, 1.17], [right - 1.23, 0.11], [right - 0.37, bottom - 2.19], [1.43, bottom - 0.29]]
+
+
+def in_perspective(image, name):
+    right, bottom = image.width - 1, image.height - 1
+    return F.perspective(image, [[0, 0], [right, 0], [right, bottom], [0, bottom]], ends(image), mode(name), 7)
+
+
+for name in INTERPOLATIONS:
+    operation("perspective", "torchvision `perspective` on a PIL image",
+              [(lambda image, name=name: {"corners": ends(image), "interpolation": name, "fill": 7},
+                lambda image, name=name: in_perspective(image, name))],
+              ["photo", "gradient", "gray"], f"perspective {name}")

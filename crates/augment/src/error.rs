@@ -25,6 +25,9 @@ pub enum Error {
          end with an operation that sets it, such as a crop or a resize"
     )]
     SizeVaries(Sizes),
+    /// A view that the image does not have.
+    #[error("{0}")]
+    View(String),
     /// The settings of the conversion to numbers do not fit the images.
     #[error("normalize: {0}")]
     Normalize(String),

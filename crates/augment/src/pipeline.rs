@@ -377,6 +377,33 @@ mod tests {
     }
 
     #[test]
+    fn a_pipeline_of_many_sizes_ends_in_one_or_is_no_source_of_batches() {
+        let text = r#"
+            operations = [
+                { op = "scale_jitter", side = [256, 480] },
+                { op = "center_crop", height = 224, width = 224 },
+            ]
+            normalize = { mean = [0.3], std = [0.3] }
+        "#;
+        let mut pipeline: Pipeline = toml::from_str(text).unwrap();
+        assert_eq!(pipeline.output_size(500, 375).unwrap(), (224, 224));
+        assert_eq!(pipeline.check(500, 375, 1).unwrap().output, [224, 224, 1]);
+        pipeline.operations.pop();
+        let sizes = pipeline.output_sizes(500, 375).unwrap();
+        assert_eq!(sizes.to_string(), "341–640×256–480");
+        for error in [
+            pipeline.output_size(500, 375).unwrap_err(),
+            pipeline.check(500, 375, 1).unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(error.contains("341–640×256–480 pixels"), "{error}");
+            assert!(error.contains("end with"), "{error}");
+        }
+        // A picture has whatever size was drawn.
+        assert!(pipeline.draw(500, 375, stream(0)).is_ok());
+    }
+
+    #[test]
     fn sizes_that_no_image_has_are_refused() {
         for (width, height) in [(0, 5), (6, 0), (usize::MAX, usize::MAX)] {
             assert!(pipeline().output_size(width, height).is_err());

@@ -22,6 +22,11 @@ impl Key {
         Self([seed as u32, (seed >> 32) as u32])
     }
 
+    /// The key of two words that were drawn or recorded.
+    pub const fn from_words(words: [u32; 2]) -> Self {
+        Self(words)
+    }
+
     /// The key of part `index` (a step, an epoch, a sample, a call).
     #[must_use]
     pub fn at(self, index: u64) -> Self {

@@ -1,47 +1,66 @@
 //! The operations, as data.
 
+mod affine;
 mod autocontrast;
 mod brightness;
+mod center_crop;
 mod check;
 mod color_jitter;
 mod combine;
 mod contrast;
 mod crop;
 mod cutout;
+mod elastic;
 mod equalize;
+mod filter;
 mod flip;
 mod gamma;
+mod gaussian;
 mod grayscale;
 mod hue;
 mod invert;
 mod lighting;
 mod nesting;
+mod pad;
+mod perspective;
 mod point;
 mod posterize;
+mod resize;
+mod resized_crop;
 mod saturation;
 mod sharpness;
 mod solarize;
 mod steps;
+mod warp;
 
+pub use affine::{About, Affine, AffineMap, Rotate, Shear, Translate};
 pub use autocontrast::Autocontrast;
 pub use brightness::{AdjustBrightness, Brightness};
+pub use center_crop::{CenterCrop, five_crop, ten_crop};
 pub use color_jitter::ColorJitter;
 pub use combine::{Choice, OneOf, RandomApply, RandomOrder, SomeOf};
 pub use contrast::{AdjustContrast, Contrast};
 pub use crop::{PadMode, RandomCrop, Window};
 pub use cutout::{Cutout, CutoutSquares};
+pub use elastic::{Displacement, Elastic};
 pub use equalize::Equalize;
+pub use filter::Filter;
 pub use flip::{Flipped, FlippedVertically, HorizontalFlip, VerticalFlip};
 pub use gamma::{AdjustGamma, Gamma};
 pub use grayscale::Grayscale;
 pub use hue::{AdjustHue, Hue};
 pub use invert::Invert;
 pub use lighting::{ColorShift, Lighting};
+pub use pad::Pad;
+pub use perspective::{MovedCorners, Perspective};
 pub use posterize::{KeepBits, Posterize};
+pub use resize::{Resize, ResizeTo, Resized, ScaleJitter, Shape};
+pub use resized_crop::{RandomResizedCrop, ResizedWindow};
 pub use saturation::{AdjustSaturation, Saturation};
 pub use sharpness::{AdjustSharpness, Sharpness};
 pub use solarize::{AddToDark, InvertFrom, Solarize, SolarizeAdd};
 pub use steps::Steps;
+pub use warp::Interpolation;
 
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
@@ -179,6 +198,17 @@ operations! {
     "horizontal_flip": HorizontalFlip draws Flipped,
     "vertical_flip": VerticalFlip draws FlippedVertically,
     "random_crop": RandomCrop draws Window,
+    "center_crop": CenterCrop draws Window,
+    "pad": Pad draws Window,
+    "resize": Resize draws Resized,
+    "scale_jitter": ScaleJitter draws Resized,
+    "random_resized_crop": RandomResizedCrop draws ResizedWindow,
+    "rotate": Rotate draws AffineMap,
+    "shear": Shear draws AffineMap,
+    "translate": Translate draws AffineMap,
+    "affine": Affine draws AffineMap,
+    "perspective": Perspective draws MovedCorners,
+    "elastic": Elastic draws Displacement,
     "brightness": Brightness draws AdjustBrightness,
     "contrast": Contrast draws AdjustContrast,
     "saturation": Saturation draws AdjustSaturation,
