@@ -232,3 +232,20 @@ for name in INTERPOLATIONS:
               [(lambda image, name=name: {"corners": ends(image), "interpolation": name, "fill": 7},
                 lambda image, name=name: in_perspective(image, name))],
               ["photo", "gradient", "gray"], f"perspective {name}")
+
+# Filters and erasing
+
+operation("gaussian_blur", "torchvision `gaussian_blur`",
+          [({"kernel_size": k, "sigma": sigma}, lambda image, k=k, sigma=sigma: F.gaussian_blur(image, k, sigma))
+           for k, sigma in [(3, 0.4), (5, 1.3), (9, 4.0)]], ["photo", "gradient", "gray"])
+
+
+def erased(image, top, left, height, width, value):
+    """torchvision's erase, which is for tensors."""
+    tensor = F.pil_to_tensor(image)
+    return F.to_pil_image(F.erase(tensor, top, left, height, width, torch.full((1, 1, 1), value, dtype=torch.uint8)))
+
+
+operation("random_erasing", "torchvision `erase` on a tensor",
+          [({"left": 2, "top": 1, "width": 7, "height": 4, "fill": {"constant": 99}, "key": [0, 0]},
+            lambda image: erased(image, 1, 2, 4, 7, 99))], ["photo", "gradient", "gray"])

@@ -2,6 +2,7 @@
 
 mod affine;
 mod autocontrast;
+mod blur;
 mod brightness;
 mod center_crop;
 mod check;
@@ -12,15 +13,18 @@ mod crop;
 mod cutout;
 mod elastic;
 mod equalize;
+mod erasing;
 mod filter;
 mod flip;
 mod gamma;
 mod gaussian;
 mod grayscale;
+mod grid_mask;
 mod hue;
 mod invert;
 mod lighting;
 mod nesting;
+mod noise;
 mod pad;
 mod perspective;
 mod point;
@@ -35,6 +39,7 @@ mod warp;
 
 pub use affine::{About, Affine, AffineMap, Rotate, Shear, Translate};
 pub use autocontrast::Autocontrast;
+pub use blur::{Blurred, GaussianBlur};
 pub use brightness::{AdjustBrightness, Brightness};
 pub use center_crop::{CenterCrop, five_crop, ten_crop};
 pub use color_jitter::ColorJitter;
@@ -44,13 +49,16 @@ pub use crop::{PadMode, RandomCrop, Window};
 pub use cutout::{Cutout, CutoutSquares};
 pub use elastic::{Displacement, Elastic};
 pub use equalize::Equalize;
+pub use erasing::{ErasedRectangle, Fill, RandomErasing};
 pub use filter::Filter;
 pub use flip::{Flipped, FlippedVertically, HorizontalFlip, VerticalFlip};
 pub use gamma::{AdjustGamma, Gamma};
 pub use grayscale::Grayscale;
+pub use grid_mask::{ErasedGrid, GridMask};
 pub use hue::{AdjustHue, Hue};
 pub use invert::Invert;
 pub use lighting::{ColorShift, Lighting};
+pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
 pub use posterize::{KeepBits, Posterize};
@@ -224,7 +232,11 @@ operations! {
     "autocontrast": Autocontrast draws Autocontrast,
     "sharpness": Sharpness draws AdjustSharpness,
     "gamma": Gamma draws AdjustGamma,
+    "gaussian_blur": GaussianBlur draws Blurred,
+    "gaussian_noise": GaussianNoise draws NoiseAdded,
     "cutout": Cutout draws CutoutSquares,
+    "random_erasing": RandomErasing draws ErasedRectangle,
+    "grid_mask": GridMask draws ErasedGrid,
     "random_apply": RandomApply draws Steps,
     "one_of": OneOf draws Steps,
     "some_of": SomeOf draws Steps,
