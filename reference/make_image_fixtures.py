@@ -11,7 +11,9 @@ import PIL
 import torch
 import torchvision
 from PIL import Image, ImageEnhance, ImageOps
+from torchvision.transforms import AugMix, AutoAugment, RandAugment, TrivialAugmentWide
 from torchvision.transforms import functional as F
+from torchvision.transforms.autoaugment import _apply_op
 
 HERE = Path(__file__).resolve().parent / "fixtures" / "images"
 VERSIONS = {"pillow": PIL.__version__, "torchvision": torchvision.__version__.split("+")[0]}
@@ -249,3 +251,41 @@ def erased(image, top, left, height, width, value):
 operation("random_erasing", "torchvision `erase` on a tensor",
           [({"left": 2, "top": 1, "width": 7, "height": 4, "fill": {"constant": 99}, "key": [0, 0]},
             lambda image: erased(image, 1, 2, 4, 7, 99))], ["photo", "gradient", "gray"])
+
+# Policies: what torchvision's tables hold, and what its transforms do with it
+
+WIDTH, HEIGHT = 50, 70
+SPACES = {
+    "auto_augment": AutoAugment()._augmentation_space(10, (HEIGHT, WIDTH)),
+    "rand_augment": RandAugment()._augmentation_space(31, (HEIGHT, WIDTH)),
+    "trivial_augment": TrivialAugmentWide()._augmentation_space(31),
+    "aug_mix": AugMix()._augmentation_space(10, (HEIGHT, WIDTH)),
+}
+NAMES = {"ShearX": "shear_x", "ShearY": "shear_y", "TranslateX": "translate_x", "TranslateY": "translate_y",
+         "AutoContrast": "autocontrast"}
+tables = [{"policy": policy, "width": WIDTH, "height": HEIGHT, "transform": NAMES.get(name, name.lower()),
+           "signed": signed, "magnitudes": [float(f"{m:.7g}") for m in magnitudes.reshape(-1).tolist()]}
+          for policy, space in SPACES.items() for name, (magnitudes, signed) in space.items()]
+lines = ",\n".join(json.dumps(table, separators=(",", ":")) for table in tables)
+(HERE.parent / "policy_tables.json").write_text(f'{{"versions":{json.dumps(VERSIONS)},"cases":[\n{lines}\n]}}\n')
+
+
+def transformed(image, name, magnitude):
+    return _apply_op(image, name, magnitude, mode("bilinear"), None)
+
+
+def degrees(tangent):
+    return float(np.degrees(np.arctan(tangent)))
+
+
+for name, transform, settings in [
+    ("shear", "ShearX", [(affine_map(shear=(degrees(m), 0), about="corner", interpolation="bilinear"), m) for m in [-0.3, 0.99]]),
+    ("shear", "ShearY", [(affine_map(shear=(0, degrees(m)), about="corner", interpolation="bilinear"), m) for m in [-0.99, 0.3]]),
+    ("translate", "TranslateX", [(affine_map(translate=(int(m), 0), interpolation="bilinear"), m) for m in [-3.7, 2.2]]),
+    ("rotate", "Rotate", [(affine_map(angle=-m, interpolation="bilinear"), m) for m in [-29.7, 133.3]]),
+    ("solarize", "Solarize", [({"threshold": int(np.ceil(m))}, m) for m in [142.3, 85.0]]),
+    ("posterize", "Posterize", [({"bits": m}, float(m)) for m in [2, 5]]),
+]:
+    operation(name, f"torchvision policies' `{transform}` on a PIL image",
+              [(recorded, lambda image, transform=transform, m=m: transformed(image, transform, m))
+               for recorded, m in settings], WIDE, f"policy {transform}")

@@ -28,6 +28,7 @@ mod noise;
 mod pad;
 mod perspective;
 mod point;
+mod policy;
 mod posterize;
 mod resize;
 mod resized_crop;
@@ -61,6 +62,10 @@ pub use lighting::{ColorShift, Lighting};
 pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
+pub use policy::{
+    AugMix, AutoAugment, AutoAugmentPolicy, Chain, Dialect, MixedChains, PolicyStep, RandAugment,
+    Transform, TrivialAugment, three_augment,
+};
 pub use posterize::{KeepBits, Posterize};
 pub use resize::{Resize, ResizeTo, Resized, ScaleJitter, Shape};
 pub use resized_crop::{RandomResizedCrop, ResizedWindow};
@@ -241,4 +246,8 @@ operations! {
     "one_of": OneOf draws Steps,
     "some_of": SomeOf draws Steps,
     "random_order": RandomOrder draws Steps,
+    "auto_augment": AutoAugment draws Steps,
+    "rand_augment": RandAugment draws Steps,
+    "trivial_augment": TrivialAugment draws Steps,
+    "aug_mix": AugMix draws MixedChains,
 }
