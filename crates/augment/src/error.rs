@@ -28,6 +28,9 @@ pub enum Error {
     /// A view that the image does not have.
     #[error("{0}")]
     View(String),
+    /// Examples that cannot be mixed.
+    #[error("mix: {0}")]
+    Mix(String),
     /// The settings of the conversion to numbers do not fit the images.
     #[error("normalize: {0}")]
     Normalize(String),

@@ -30,6 +30,7 @@ mod error;
 mod examples;
 mod image;
 mod loader;
+mod mix;
 mod ops;
 mod pipeline;
 mod size;
@@ -41,6 +42,10 @@ pub use error::Error;
 pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageSource};
 pub use image::Image;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
+pub use mix::{
+    BatchOperation, BatchParameters, BatchShape, CutMix, MixedExamples, MixedRectangle, Mixup,
+    one_hot,
+};
 pub use ops::*;
 pub use pipeline::Pipeline;
 pub use size::{Size, Sizes};
