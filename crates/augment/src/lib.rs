@@ -23,6 +23,48 @@
 //! assert_eq!(Pipeline::replay(&image, &drawn)?, pipeline.augment(&image, stream)?);
 //! # Ok::<(), evenkeel_augment::Error>(())
 //! ```
+//!
+//! # Operations
+//!
+//! Each is data, with a name in recipes; [`Operation::NAMES`] lists them. Most follow the dialect of
+//! Pillow and torchvision's PIL backend, value for value: `CONFORMANCE.md` has the table.
+//!
+//! | what | operations |
+//! |---|---|
+//! | place | [`HorizontalFlip`], [`VerticalFlip`], [`RandomCrop`], [`CenterCrop`], [`Pad`], [`five_crop`], [`ten_crop`] |
+//! | size | [`Resize`], [`ScaleJitter`], [`RandomResizedCrop`] |
+//! | shape | [`Rotate`], [`Shear`], [`Translate`], [`Affine`], [`Perspective`], [`Elastic`] |
+//! | colour | [`Brightness`], [`Contrast`], [`Saturation`], [`Hue`], [`ColorJitter`], [`Lighting`], [`Grayscale`] |
+//! | levels | [`Invert`], [`Posterize`], [`Solarize`], [`SolarizeAdd`], [`Equalize`], [`Autocontrast`], [`Gamma`] |
+//! | detail | [`Sharpness`], [`GaussianBlur`], [`GaussianNoise`] |
+//! | erasing | [`Cutout`], [`RandomErasing`], [`GridMask`] |
+//! | choice | [`RandomApply`], [`OneOf`], [`SomeOf`], [`RandomOrder`] |
+//! | policies | [`AutoAugment`], [`RandAugment`], [`TrivialAugment`], [`AugMix`], [`three_augment`] |
+//! | batches | [`Mixup`], [`CutMix`] |
+//!
+//! A pipeline may pass through images of several sizes, but what makes batches ends in one:
+//!
+//! ```
+//! use evenkeel_augment::Pipeline;
+//!
+//! let mut pipeline: Pipeline = toml::from_str(r#"
+//!     operations = [
+//!         { op = "scale_jitter", side = [256, 480] },
+//!         { op = "random_crop", height = 224, width = 224 },
+//!         { op = "horizontal_flip" },
+//!         { op = "random_apply", probability = 0.8, operations = [
+//!             { op = "color_jitter", brightness = 0.4, contrast = 0.4, saturation = 0.4 },
+//!         ] },
+//!         { op = "rand_augment", magnitudes = "torchvision", fill = 128 },
+//!     ]
+//!     normalize = { mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225] }
+//! "#)?;
+//! assert_eq!(pipeline.output_size(500, 375)?, (224, 224));
+//! pipeline.operations.truncate(1);
+//! assert_eq!(pipeline.output_sizes(500, 375)?.to_string(), "341–640×256–480");
+//! assert!(pipeline.output_size(500, 375).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod convert;

@@ -126,6 +126,8 @@ fn table(lines: &[Line], versions: &HashMap<String, String>) -> String {
          values of the images in `reference/fixtures/images`: smooth and steep ones of odd sizes, gray, of\n\
          one pixel and of one row. Differences are in levels of 255. `tests/conformance.rs` makes this\n\
          table and fails where it is not current; with `EVENKEEL_WRITE_CONFORMANCE=1` it writes it.\n\n\
+         Pillow finds the nearest pixel of affine maps with 16 fractional bits, so that on larger images a\n\
+         few pixels come from a neighbour. The greatest part seen on 500×375 pixels was 0.2 %.\n\n\
          | operation | beside | values | equal | worst difference | mean difference |\n\
          |---|---|---:|---:|---:|---:|\n",
         versions["pillow"], versions["torchvision"]

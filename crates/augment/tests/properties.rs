@@ -2,9 +2,14 @@
 //! the same picture on images of any shape, its settings are checked, and nothing that a file can
 //! hold makes it panic.
 
-use evenkeel_augment::{Image, Normalize, Operation, Parameters, Pipeline, Sample, Stream};
+use std::sync::Arc;
+
+use evenkeel_augment::{
+    AugmentedImages, Batch, Error, Image, ImageSource, Loader, LoaderOptions, Normalize, Operation,
+    Parameters, Pipeline, Sample, Stream,
+};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// At least one of every operation.
 const EXAMPLES: &str = include_str!("operations.json");
@@ -132,6 +137,145 @@ fn parameters_of_nothing_leave_every_image_as_it_is() {
             }
         }
     }
+}
+
+#[test]
+fn what_keeps_size_and_place_leaves_every_image_as_it_is() {
+    for (width, height) in [(1, 1), (1, 9), (12, 1), (7, 10), (16, 16)] {
+        let window = json!({"left": 0, "top": 0, "width": width, "height": height});
+        let size = json!({"width": width, "height": height});
+        let with = |fields: &Value, more: Value| {
+            serde_json::from_value::<Parameters>(more.merged(fields)).unwrap()
+        };
+        let (right, bottom) = (width - 1, height - 1);
+        let mut identities = vec![
+            with(&window, json!({"op": "random_crop", "mode": "edge"})),
+            with(&window, json!({"op": "center_crop", "mode": "edge"})),
+            with(&window, json!({"op": "pad", "mode": "edge"})),
+            with(
+                &json!({"corners": [[0, 0], [right, 0], [right, bottom], [0, bottom]]}),
+                json!({"op": "perspective", "interpolation": "bilinear", "fill": 9}),
+            ),
+        ];
+        for filter in ["nearest", "bilinear", "bicubic", "lanczos"] {
+            for antialias in [false, true] {
+                let how = json!({"filter": filter, "antialias": antialias});
+                let resize = with(&size, json!({"op": "resize"}).merged(&how));
+                let to =
+                    json!({"op": "random_resized_crop", "to_width": width, "to_height": height});
+                let crop = with(&window, to.merged(&how));
+                identities.extend([resize, crop]);
+            }
+        }
+        for parameters in identities {
+            for channels in 1..=4 {
+                let image = image(width, height, channels, 5);
+                let found = Pipeline::replay(&image, std::slice::from_ref(&parameters));
+                assert_eq!(found.unwrap(), image, "{parameters:?}");
+            }
+        }
+    }
+}
+
+trait Merged {
+    fn merged(self, more: &Value) -> Value;
+}
+
+impl Merged for Value {
+    fn merged(mut self, more: &Value) -> Value {
+        let fields = more.as_object().unwrap().clone();
+        self.as_object_mut().unwrap().extend(fields);
+        self
+    }
+}
+
+/// Some pictures of 20×14.
+struct Pictures;
+
+impl ImageSource for Pictures {
+    fn len(&self) -> usize {
+        30
+    }
+
+    fn size(&self) -> [usize; 3] {
+        [20, 14, 3]
+    }
+
+    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error> {
+        pixels.extend(image(20, 14, 3, index).pixels());
+        Ok(())
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        index as u32
+    }
+}
+
+#[test]
+fn batches_hold_the_pictures_of_every_operation_for_any_number_of_workers() {
+    for operation in examples() {
+        let normalize = Normalize {
+            mean: vec![0.0; 3],
+            std: vec![1.0 / 255.0; 3],
+        };
+        let crop = json!({"op": "random_crop", "height": 2, "width": 2, "padding": 1});
+        let pipeline = Pipeline {
+            operations: vec![operation, serde_json::from_value(crop).unwrap()],
+            normalize,
+        };
+        let batches = |workers| -> Vec<Batch> {
+            let examples = AugmentedImages::new(Pictures, &pipeline, 8).unwrap();
+            let options = LoaderOptions {
+                batch_size: 4,
+                workers,
+                prefetch: 3,
+                shuffle: Some(1),
+                drop_last: false,
+            };
+            let loader = Loader::new(Arc::new(examples), options).unwrap();
+            loader.epoch(2, 0).map(Result::unwrap).collect()
+        };
+        let found = batches(0);
+        assert_eq!(found, batches(3));
+        for batch in found {
+            for (&index, features) in batch.samples.iter().zip(batch.features.chunks(12)) {
+                let sample = Sample { epoch: 2, index };
+                let original = image(20, 14, 3, index);
+                let picture = pipeline.augment(&original, Stream::new(8, sample)).unwrap();
+                for (i, number) in features.iter().enumerate() {
+                    let level = picture.pixel(i % 2, i / 2 % 2)[i / 4];
+                    assert!((number - f32::from(level)).abs() < 1e-3);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers to six digits, which no library of mathematics disputes.
+fn rounded(value: &mut Value) {
+    for number in numbers(value) {
+        if let Some(float) = number.as_f64().filter(|_| number.is_f64()) {
+            let text = format!("{float:.6e}");
+            *number = Value::from(text.parse::<f64>().unwrap());
+        }
+    }
+}
+
+/// Pins the randomness: a change here changes every augmented batch.
+#[test]
+fn draws_are_pinned() {
+    let lines = examples().into_iter().map(|operation| {
+        let drawn = pipeline(operation).draw(20, 20, stream(4)).unwrap();
+        let mut value = serde_json::to_value(&drawn[0]).unwrap();
+        rounded(&mut value);
+        value.to_string() + "\n"
+    });
+    let found: String = lines.collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pinned-draws.jsonl");
+    if std::env::var_os("EVENKEEL_WRITE_PINNED_DRAWS").is_some() {
+        std::fs::write(path, &found).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), found);
 }
 
 /// Every number in a value.

@@ -70,11 +70,17 @@ impl Draws {
         }
     }
 
-    /// A standard normal number (Box and Muller).
+    /// A standard normal number.
     pub fn normal(&mut self) -> f64 {
+        self.normals()[0]
+    }
+
+    /// Two independent standard normal numbers (Box and Muller).
+    pub fn normals(&mut self) -> [f64; 2] {
         // 1 − u lies in (0, 1], so the logarithm is finite.
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
+        let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+        [radius * cos, radius * sin]
     }
 
     /// The logarithm of a number with the gamma distribution of this shape and scale 1. Small shapes
@@ -178,13 +184,21 @@ mod tests {
     #[test]
     fn normal_has_its_moments() {
         let mut draws = Key::from_seed(3).draws();
-        let values: Vec<f64> = (0..100_000).map(|_| draws.normal()).collect();
-        let mean = values.iter().sum::<f64>() / 1e5;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1e5;
-        assert!(
-            mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02,
-            "{mean} {variance}"
-        );
+        let pairs: Vec<[f64; 2]> = (0..100_000).map(|_| draws.normals()).collect();
+        for i in [0, 1] {
+            let mean = pairs.iter().map(|pair| pair[i]).sum::<f64>() / 1e5;
+            let variance = pairs
+                .iter()
+                .map(|pair| (pair[i] - mean).powi(2))
+                .sum::<f64>()
+                / 1e5;
+            assert!(
+                mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02,
+                "{mean} {variance}"
+            );
+        }
+        let product = pairs.iter().map(|[a, b]| a * b).sum::<f64>() / 1e5;
+        assert!(product.abs() < 0.01, "{product}");
     }
 
     #[test]

@@ -58,9 +58,17 @@ impl Apply for NoiseAdded {
         let mut draws = Key::from_words(self.key).draws();
         let channels = image.channels();
         let colours = point::color_channels(channels);
+        let mut spare = None;
+        let mut normal = || {
+            spare.take().unwrap_or_else(|| {
+                let [now, next] = draws.normals();
+                spare = Some(next);
+                now
+            })
+        };
         for pixel in image.pixels_mut().chunks_exact_mut(channels) {
             for level in &mut pixel[..colours] {
-                *level = (f64::from(*level) + self.sigma * draws.normal()).round() as u8;
+                *level = (f64::from(*level) + self.sigma * normal()).round() as u8;
             }
         }
     }

@@ -4,7 +4,9 @@
 //! Dialect: Pillow's `Image.transform`. Coordinates are of an image's plane, in which pixel (i, j)
 //! covers [i, i + 1)×[j, j + 1) and has its centre at (i + ½, j + ½). A point outside the image is
 //! filled; inside, neighbours beyond the border are the border's pixels. What interpolation gives
-//! loses its fraction. The cubic is Keys' with a = −1 (that of a resize has −½).
+//! loses its fraction. The cubic is Keys' with a = −1 (that of a resize has −½). Coordinates are `f64`;
+//! Pillow's are too, but for the nearest pixel of an affine map, where they have 16 fractional bits and
+//! err by up to a hundredth of a pixel in an image of some hundred pixels.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,17 +63,36 @@ impl Reader<'_> {
     ) {
         let input = self.image.pixels().as_chunks::<CHANNELS>().0;
         let (width, height) = (self.image.width(), self.image.height());
-        let rows = pixels.as_chunks_mut::<CHANNELS>().0.chunks_exact_mut(width);
-        for (y, row) in rows.enumerate() {
+        let pixels = pixels.as_chunks_mut::<CHANNELS>().0;
+        match self.interpolation {
+            Interpolation::Nearest => self.read(pixels, source, |u, v| {
+                input[v as usize * width + u as usize]
+            }),
+            Interpolation::Bilinear => {
+                self.read(pixels, source, |u, v| bilinear(input, width, height, u, v))
+            }
+            Interpolation::Bicubic => {
+                self.read(pixels, source, |u, v| bicubic(input, width, height, u, v))
+            }
+        }
+    }
+
+    fn read<const CHANNELS: usize>(
+        &self,
+        pixels: &mut [[u8; CHANNELS]],
+        source: impl Fn(usize, usize) -> (f64, f64),
+        at: impl Fn(f64, f64) -> [u8; CHANNELS],
+    ) {
+        let (width, height) = (self.image.width(), self.image.height());
+        let (right, bottom) = (width as f64, height as f64);
+        for (y, row) in pixels.chunks_exact_mut(width).enumerate() {
             for (x, pixel) in row.iter_mut().enumerate() {
                 let (u, v) = source(x, y);
-                // Of a coordinate that is no number, neither comparison holds.
-                let inside = u >= 0.0 && u < width as f64 && v >= 0.0 && v < height as f64;
-                *pixel = match self.interpolation {
-                    _ if !inside => [self.fill; CHANNELS],
-                    Interpolation::Nearest => input[v as usize * width + u as usize],
-                    Interpolation::Bilinear => bilinear(input, width, height, u, v),
-                    Interpolation::Bicubic => bicubic(input, width, height, u, v),
+                // Of a coordinate that is no number, no comparison holds.
+                *pixel = if u >= 0.0 && u < right && v >= 0.0 && v < bottom {
+                    at(u, v)
+                } else {
+                    [self.fill; CHANNELS]
                 };
             }
         }

@@ -3,7 +3,9 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{AUTO_AUGMENT_PAPER, Dialect, Look, Strengths, TORCHVISION, Transform, published};
+use super::{
+    AUTO_AUGMENT_PAPER, Dialect, Look, Rounding, Strengths, TORCHVISION, Transform, Way, published,
+};
 use crate::ops::warp::Interpolation;
 use crate::ops::{Draw, Steps, check};
 use crate::size::{Size, Sizes};
@@ -66,22 +68,19 @@ pub(super) fn nearest() -> Interpolation {
 const MOST_SUB_POLICIES: usize = 1000;
 pub(super) const MOST_STEPS: usize = 16;
 
+const TIMM_ORIGINAL: Strengths = Strengths {
+    translate: Way::Share(0.45),
+    rounding: Rounding::Timm,
+    ..AUTO_AUGMENT_PAPER
+};
+
 impl AutoAugment {
+    /// What strengths mean, and the level of strength 1.
     fn table(&self) -> (Strengths, u8) {
         match self.magnitudes {
             Dialect::Torchvision => (TORCHVISION, 9),
             Dialect::Paper => (AUTO_AUGMENT_PAPER, 10),
-            Dialect::Timm => {
-                let rounding = super::Rounding::Timm;
-                (
-                    Strengths {
-                        translate: super::Way::Share(0.45),
-                        rounding,
-                        ..AUTO_AUGMENT_PAPER
-                    },
-                    10,
-                )
-            }
+            Dialect::Timm => (TIMM_ORIGINAL, 10),
         }
     }
 }
