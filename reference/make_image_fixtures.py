@@ -3,6 +3,7 @@
 A case holds the parameters as evenkeel-augment records them, so that replaying them is the whole test.
 """
 import base64
+import io
 import json
 from pathlib import Path
 
@@ -41,8 +42,9 @@ INPUTS = {
     "pixel": Image.fromarray(np.array([[[200, 30, 90]]], dtype=np.uint8)),
     "row": Image.fromarray(np.array([[0, 9, 77, 78, 200, 255, 131]], dtype=np.uint8)),
     "opacity": Image.fromarray(smooth(9, 8, 4)),
+    "large": Image.fromarray(smooth(160, 121, 1)[:, :, 0]),
 }
-OPAQUE = [name for name in INPUTS if name != "opacity"]
+OPAQUE = ["photo", "gradient", "gray", "pixel", "row"]
 
 
 def as_case(image):
@@ -77,7 +79,7 @@ write("inputs", [{"name": name} | as_case(image) for name, image in INPUTS.items
 
 # Point and colour operations
 
-EVERY = list(INPUTS)
+EVERY = OPAQUE + ["opacity"]
 
 
 def factors(name, function, enhancer, factors_):
@@ -213,6 +215,9 @@ for name in INTERPOLATIONS:
               [(affine_map(shear=s, interpolation=name, fill=7),
                 lambda image, s=s, name=name: mapped(image, name, shear=s)) for s in [(16.7, 0.0), (0.0, -40.0)]],
               WIDE, f"shear {name}")
+operation("affine", "torchvision `affine` on a PIL image",
+          [(affine_map(fill=7, **MAPS[0]), lambda image: mapped(image, "nearest", **MAPS[0]))], ["large"],
+          "affine nearest large")
 operation("translate", "torchvision `affine` on a PIL image",
           [(affine_map(translate=t, fill=7), lambda image, t=t: mapped(image, "nearest", translate=t))
            for t in [(3, -2), (-40, 0)]])
@@ -251,6 +256,16 @@ def erased(image, top, left, height, width, value):
 operation("random_erasing", "torchvision `erase` on a tensor",
           [({"left": 2, "top": 1, "width": 7, "height": 4, "fill": {"constant": 99}, "key": [0, 0]},
             lambda image: erased(image, 1, 2, 4, 7, 99))], ["photo", "gradient", "gray"])
+
+
+def compressed(image, quality):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).copy()
+
+
+operation("jpeg", "Pillow `save(quality=…)` and `open`",
+          [({"quality": q}, lambda image, q=q: compressed(image, q)) for q in [5, 30, 75, 95, 100]])
 
 # Policies: what torchvision's tables hold, and what its transforms do with it
 

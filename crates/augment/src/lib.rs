@@ -36,7 +36,7 @@
 //! | shape | [`Rotate`], [`Shear`], [`Translate`], [`Affine`], [`Perspective`], [`Elastic`] |
 //! | colour | [`Brightness`], [`Contrast`], [`Saturation`], [`Hue`], [`ColorJitter`], [`Lighting`], [`Grayscale`] |
 //! | levels | [`Invert`], [`Posterize`], [`Solarize`], [`SolarizeAdd`], [`Equalize`], [`Autocontrast`], [`Gamma`] |
-//! | detail | [`Sharpness`], [`GaussianBlur`], [`GaussianNoise`] |
+//! | detail | [`Sharpness`], [`GaussianBlur`], [`GaussianNoise`], [`Jpeg`] |
 //! | erasing | [`Cutout`], [`RandomErasing`], [`GridMask`] |
 //! | choice | [`RandomApply`], [`OneOf`], [`SomeOf`], [`RandomOrder`] |
 //! | policies | [`AutoAugment`], [`RandAugment`], [`TrivialAugment`], [`AugMix`], [`three_augment`] |

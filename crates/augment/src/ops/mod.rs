@@ -22,6 +22,7 @@ mod grayscale;
 mod grid_mask;
 mod hue;
 mod invert;
+mod jpeg;
 mod lighting;
 mod nesting;
 mod noise;
@@ -58,6 +59,7 @@ pub use grayscale::Grayscale;
 pub use grid_mask::{ErasedGrid, GridMask};
 pub use hue::{AdjustHue, Hue};
 pub use invert::Invert;
+pub use jpeg::{Compressed, Jpeg};
 pub use lighting::{ColorShift, Lighting};
 pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
@@ -239,6 +241,7 @@ operations! {
     "gamma": Gamma draws AdjustGamma,
     "gaussian_blur": GaussianBlur draws Blurred,
     "gaussian_noise": GaussianNoise draws NoiseAdded,
+    "jpeg": Jpeg draws Compressed,
     "cutout": Cutout draws CutoutSquares,
     "random_erasing": RandomErasing draws ErasedRectangle,
     "grid_mask": GridMask draws ErasedGrid,
