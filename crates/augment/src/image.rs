@@ -3,6 +3,9 @@
 use crate::Error;
 
 /// An 8-bit image: rows from the top, pixels from the left, channels interleaved.
+///
+/// One channel is gray, two are gray and opacity, three are red, green and blue, four the same and
+/// opacity. Operations on colours leave opacity as it is; those on places treat all channels alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     width: usize,

@@ -1,17 +1,4 @@
 //! Resampling to another size: a separable convolution with a filter's weights.
-//!
-//! Output pixel i of n lies over the input's coordinate c = (i + ½)·s, where s is input length by
-//! output length. It is Σ_j w((j + ½ − c)/t)·x_j / Σ_j w((j + ½ − c)/t) over the input pixels within
-//! the filter's support, cut off at the border. With antialiasing t = max(s, 1): where the image
-//! shrinks the filter widens, so that every input pixel counts. Without it t = 1.
-//!
-//! Dialect: Pillow's `Image.resize` for 8 bits, to its version 12. Weights have 22 fractional bits;
-//! each row is resampled first, then each column, rounded to 8 bits in between. (Pillow 13 takes
-//! columns first where an image gets lower but not narrower, and in some other cases; that moves few
-//! values, by a level, or two beside steep edges.) Pillow always antialiases; without it, bilinear is
-//! PyTorch's `interpolate(antialias=False)`. Channels are filtered each for itself, opacity too (Pillow
-//! multiplies colours by it first). Source of the cubic: Keys, "Cubic Convolution Interpolation for
-//! Digital Image Processing" (1981).
 
 use std::f64::consts::PI;
 
@@ -21,6 +8,19 @@ use crate::Image;
 use crate::size::Size;
 
 /// What an output pixel of a resize is made of.
+///
+/// Output pixel i of n lies over the input's coordinate c = (i + ½)·s, where s is input length by
+/// output length. It is Σ_j w((j + ½ − c)/t)·x_j / Σ_j w((j + ½ − c)/t) over the input pixels within
+/// the filter's support, cut off at the border. With antialiasing t = max(s, 1): where the image
+/// shrinks the filter widens, so that every input pixel counts. Without it t = 1.
+///
+/// Dialect: Pillow's `Image.resize` for 8 bits, to its version 12. Weights have 22 fractional bits;
+/// each row is resampled first, then each column, rounded to 8 bits in between. (Pillow 13 takes
+/// columns first where an image gets lower but not narrower, and in some other cases; that moves few
+/// values, by a level, or two beside steep edges.) Pillow always antialiases; without it, bilinear is
+/// PyTorch's `interpolate(antialias=False)`. Channels are filtered each for itself, opacity too (Pillow
+/// multiplies colours by it first). Source of the cubic: Keys, "Cubic Convolution Interpolation for
+/// Digital Image Processing" (1981).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {

@@ -80,7 +80,8 @@ fn to_hsv(colour: [u8; 3]) -> [u8; 3] {
     } else {
         4.0 + f64::from(g) - f64::from(r)
     };
-    let turns = ((sixths as f32) as f64 / 6.0 + 1.0).fract() as f32;
+    // Where Pillow rounds to `f32` it is done here too: it decides which fractions are dropped.
+    let turns = (f64::from(sixths as f32) / 6.0 + 1.0).fract() as f32;
     let saturation = range / f32::from(greatest);
     let eight_bits = |share: f32| (f64::from(share) * 255.0) as u8;
     [eight_bits(turns), eight_bits(saturation), greatest]

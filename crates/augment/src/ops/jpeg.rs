@@ -1,15 +1,7 @@
 //! JPEG artefacts: what compression loses, without the file.
 //!
-//! A JPEG loses only where colours are averaged and where the coefficients of 8×8 blocks are rounded;
-//! the coding after that is exact. So the loss is computed directly, with no encoder and no decoder:
-//!
-//! 1. Colours become brightness Y = .299 R + .587 G + .114 B and two differences, C_b = ½ + (B − Y)/1.772
-//!    and C_r = ½ + (R − Y)/1.402; the differences are averaged over 2×2 pixels.
-//! 2. Each plane, its last row and column repeated to fill blocks, is less 128 and transformed block by block by the
-//!    cosine transform F(u, v) = ¼·c_u·c_v·Σ f(x, y)·cos((2x + 1)uπ/16)·cos((2y + 1)vπ/16), c_0 = 1/√2.
-//! 3. F becomes q·round(F/q), where q is the standard's table times 50/quality, below 50, or
-//!    2 − quality/50, from there on.
-//! 4. All the way back; differences between the averages are linear.
+//! A JPEG loses only where colours are averaged and where coefficients are rounded; the coding after
+//! that is exact. So the loss is computed directly, with no encoder and no decoder.
 
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
@@ -19,6 +11,15 @@ use crate::Image;
 use crate::size::{Size, Sizes};
 
 /// The image as it is after being saved as a JPEG of this quality and read again. Opacity stays.
+///
+/// 1. Colours become brightness Y = .299 R + .587 G + .114 B and two differences, C_b = 128 + (B −
+///    Y)/1.772 and C_r = 128 + (R − Y)/1.402; the differences are averaged over 2×2 pixels.
+/// 2. Each plane, its last row and column repeated to fill blocks of 8×8, is less 128 and transformed
+///    block by block: F(u, v) = ¼·c_u·c_v·Σ f(x, y)·cos((2x + 1)uπ/16)·cos((2y + 1)vπ/16), c_0 = 1/√2,
+///    else 1.
+/// 3. F becomes q·round(F/q), where q is the standard's table times 50/quality, below 50, or
+///    2 − quality/50, from there on.
+/// 4. All the way back; between the averages, differences are linear.
 ///
 /// Dialect: libjpeg with its defaults (the standard's example tables, colours at half the resolution,
 /// smooth upsampling), as in Pillow and torchvision's `JPEG`, but for rounding in the cosine transform.

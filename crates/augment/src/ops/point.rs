@@ -1,8 +1,5 @@
 //! What operations on single levels share: tables of 256 levels, histograms, and which channels hold
 //! colour.
-//!
-//! Images of one channel are gray, of two gray with opacity, of three red, green and blue, of four
-//! the same with opacity. Colour operations leave opacity as it is.
 
 use crate::Image;
 

@@ -1,18 +1,20 @@
 //! Resampling along a map: every output pixel fetches the input at coordinates of its own. Rotating,
 //! shearing, moving, perspective and elastic distortion are all this.
-//!
-//! Dialect: Pillow's `Image.transform`. Coordinates are of an image's plane, in which pixel (i, j)
-//! covers [i, i + 1)×[j, j + 1) and has its centre at (i + ½, j + ½). A point outside the image is
-//! filled; inside, neighbours beyond the border are the border's pixels. What interpolation gives
-//! loses its fraction. The cubic is Keys' with a = −1 (that of a resize has −½). Coordinates are `f64`;
-//! Pillow's are too, but for the nearest pixel of an affine map, where they have 16 fractional bits and
-//! err by up to a hundredth of a pixel in an image of some hundred pixels.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Image;
 
 /// How the image is read between its pixels.
+///
+/// Coordinates are of an image's plane, in which pixel (i, j) covers [i, i + 1)×[j, j + 1) and has its
+/// centre at (i + ½, j + ½). A point outside the image is filled; inside, neighbours beyond the border
+/// are the border's pixels.
+///
+/// Dialect: Pillow's `Image.transform`: what interpolation gives loses its fraction, and the cubic is
+/// Keys' with a = −1 (that of a resize has −½). Coordinates are `f64`; Pillow's are too, but for the
+/// nearest pixel of an affine map, where they have 16 fractional bits and err by up to a hundredth of
+/// a pixel in an image of some hundred pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
