@@ -406,4 +406,43 @@ mod tests {
                 .contains("at most 1000")
         );
     }
+
+    #[test]
+    fn files_that_nest_deeply_are_refused() {
+        let nested = |levels: usize, list: &str| {
+            let open = format!(r#"{{"op":"random_apply","{list}":["#).repeat(levels);
+            format!(r#"{open}{{"op":"invert"}}{}"#, "]}".repeat(levels))
+        };
+        let operation: Operation = serde_json::from_str(&nested(40, "operations")).unwrap();
+        assert!(operation.check_nesting().is_err());
+        let parameters: Parameters = serde_json::from_str(&nested(40, "steps")).unwrap();
+        assert!(parameters.check_nesting().is_err());
+        for levels in [70, 10_000] {
+            let operation = serde_json::from_str::<Operation>(&nested(levels, "operations"));
+            assert!(
+                operation
+                    .unwrap_err()
+                    .to_string()
+                    .contains("recursion limit")
+            );
+            let parameters = serde_json::from_str::<Parameters>(&nested(levels, "steps"));
+            assert!(
+                parameters
+                    .unwrap_err()
+                    .to_string()
+                    .contains("recursion limit")
+            );
+        }
+        // What an operation may draw is not refused when it is replayed.
+        let most: Operation = serde_json::from_str(&nested(6, "operations")).unwrap();
+        let policy = r#"{"op":"aug_mix"}"#;
+        let text = serde_json::to_string(&most).unwrap();
+        let most: Operation =
+            serde_json::from_str(&text.replace(r#"{"op":"invert"}"#, policy)).unwrap();
+        assert_eq!(most.check_nesting(), Ok(()));
+        for seed in 0..50 {
+            let drawn = most.draw(Size::new(9, 9), &mut Key::from_seed(seed).draws());
+            assert_eq!(drawn.check_nesting(), Ok(()));
+        }
+    }
 }
