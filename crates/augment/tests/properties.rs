@@ -251,6 +251,22 @@ fn batches_hold_the_pictures_of_every_operation_for_any_number_of_workers() {
     }
 }
 
+#[test]
+fn the_longest_images_are_changed_or_refused() {
+    let mut changed = 0;
+    for operation in examples() {
+        let pipeline = pipeline(operation);
+        for (width, height) in [(65_535, 1), (1, 65_535)] {
+            if pipeline.output_sizes(width, height).is_ok() {
+                let image = image(width, height, 1, 2);
+                pipeline.augment(&image, stream(0)).unwrap();
+                changed += 1;
+            }
+        }
+    }
+    assert!(changed > examples().len());
+}
+
 /// Numbers to six digits, which no library of mathematics disputes.
 fn rounded(value: &mut Value) {
     for number in numbers(value) {

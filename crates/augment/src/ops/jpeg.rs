@@ -63,7 +63,7 @@ impl Apply for Compressed {
     fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
         let size = Size::new(image.width(), image.height());
         let channels = image.channels();
-        let transform = Transform::new();
+        let transform = CosineTransform::new();
         let brightness = table(&BRIGHTNESS, self.quality);
         if point::color_channels(channels) == 1 {
             let mut plane: Vec<u8> = image.pixels().iter().step_by(channels).copied().collect();
@@ -214,9 +214,9 @@ fn doubled(half: &[u8], half_size: Size, plane: &mut [u8], size: Size) {
 type Block = [[f32; 8]; 8];
 
 /// The cosine transform along one side, times √8: row u holds √2·c_u·cos((2x + 1)uπ/16).
-struct Transform(Block);
+struct CosineTransform(Block);
 
-impl Transform {
+impl CosineTransform {
     fn new() -> Self {
         Self(std::array::from_fn(|u| {
             std::array::from_fn(|x| {
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_transform_matches_its_formula_and_is_undone() {
-        let transform = Transform::new();
+        let transform = CosineTransform::new();
         let level = |x: usize, y: usize| ((x * x * 7 + y * 29) % 200) as f32;
         let block: Block = std::array::from_fn(|y| std::array::from_fn(|x| level(x, y)));
         let coefficients = transform.forward(&block);

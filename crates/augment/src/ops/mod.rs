@@ -170,7 +170,8 @@ macro_rules! operations {
                 }
             }
 
-            fn nested(&self) -> Vec<&[Operation]> {
+            /// The lists of operations inside this one: those of a choice, none of most.
+            pub fn nested(&self) -> Vec<&[Operation]> {
                 match self {
                     $(Self::$operation(operation) => Draw::nested(operation),)*
                 }
@@ -200,7 +201,8 @@ macro_rules! operations {
                 }
             }
 
-            fn nested(&self) -> Vec<&[Parameters]> {
+            /// The lists of parameters inside these: those that were chosen, none of most.
+            pub fn nested(&self) -> Vec<&[Parameters]> {
                 match self {
                     $(Self::$operation(parameters) => Apply::nested(parameters),)*
                 }
