@@ -60,8 +60,13 @@ pub struct AugmentRecipe {
 impl AugmentRecipe {
     /// Whether training shows mirror images: a net that never saw any may not know them at test.
     pub fn flips(&self) -> bool {
-        let mut operations = self.operations.iter();
-        operations.any(|operation| matches!(operation, Operation::HorizontalFlip(_)))
+        fn any(operations: &[Operation]) -> bool {
+            operations.iter().any(|operation| {
+                let flip = matches!(operation, Operation::HorizontalFlip(_));
+                flip || operation.nested().into_iter().any(any)
+            })
+        }
+        any(&self.operations)
     }
 }
 
