@@ -3,7 +3,7 @@
 use crate::recipe::{Recipe, RecipeError};
 
 /// All keys of recipes.
-const KEYS: [&str; 33] = [
+const KEYS: [&str; 35] = [
     "seed",
     "data.source",
     "data.validation",
@@ -14,6 +14,8 @@ const KEYS: [&str; 33] = [
     "model.norm.group",
     "model.dropout",
     "model.hidden",
+    "model.width",
+    "model.stem",
     "augment.operations",
     "train.epochs",
     "train.batch_size",
@@ -40,9 +42,10 @@ const KEYS: [&str; 33] = [
 ];
 
 /// A whole section of each kind: what to write where its kind is changed.
-const SECTIONS: [(&str, &str, &str); 12] = [
+const SECTIONS: [(&str, &str, &str); 13] = [
     ("model", "convnet", "widths = [24, 48], pool_after = [0]"),
     ("model", "mlp", "hidden = [128]"),
+    ("model", "resnet18", "width = 64, stem = \"small\""),
     ("optimizer", "sgd", "learning_rate = 0.1"),
     ("optimizer", "adamw", "learning_rate = 1e-3"),
     ("schedule", "constant", ""),

@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::data::Kind;
-    use crate::model::ModelRecipe;
+    use crate::model::{ModelRecipe, Stem};
     use evenkeel_nn::{BatchNorm, Norm, NormKind};
 
     /// The net of `reference/make_model.py`.
@@ -189,10 +189,14 @@ mod tests {
     }
 
     fn load(bytes: &[u8]) -> Result<Model, Error> {
+        load_into(net(), bytes)
+    }
+
+    fn load_into(model: Model, bytes: &[u8]) -> Result<Model, Error> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         fs::write(&path, bytes).unwrap();
-        from_safetensors(net(), &path)
+        from_safetensors(model, &path)
     }
 
     fn batch_norm(block: &crate::model::ConvBlock) -> &BatchNorm {
@@ -357,6 +361,74 @@ mod tests {
             let record = to_record(&Model::ConvNet(bad)).unwrap();
             let name = not_finite(&record).unwrap().unwrap();
             assert!(name.contains("blocks.1.norm.running_var"), "{name}");
+        }
+    }
+
+    /// What `reference/make_resnet.py` writes.
+    #[derive(Deserialize)]
+    struct ResNetCase {
+        size: [usize; 2],
+        x: Vec<f32>,
+        test: Vec<f32>,
+        train: Vec<f32>,
+        running: BTreeMap<String, Vec<f32>>,
+    }
+
+    /// PyTorch's ResNet-18 gives the same logits here in test mode, and in training mode both the same
+    /// logits and the same running statistics afterwards.
+    #[test]
+    fn a_resnet_of_pytorch_is_the_same_here() {
+        for (stem, file, case) in [
+            (
+                Stem::Small,
+                &include_bytes!("../../../reference/fixtures/resnet_small.safetensors")[..],
+                include_str!("../../../reference/fixtures/resnet_small.json"),
+            ),
+            (
+                Stem::Large,
+                include_bytes!("../../../reference/fixtures/resnet_large.safetensors"),
+                include_str!("../../../reference/fixtures/resnet_large.json"),
+            ),
+        ] {
+            let case: ResNetCase = serde_json::from_str(case).unwrap();
+            let recipe = ModelRecipe::Resnet18 {
+                width: 3,
+                stem,
+                norm: NormKind::Batch,
+                dropout: 0.0,
+            };
+            let [height, width] = case.size;
+            let kind = Kind::Images {
+                height,
+                width,
+                channels: 2,
+            };
+            let device = Device::flex();
+            let model = load_into(recipe.build(&kind, 4, &device).unwrap(), file).unwrap();
+            let logits = |pass: Pass| -> Vec<f32> {
+                let data = TensorData::new(case.x.clone(), [3, 2 * height * width]);
+                let y = model.forward(Tensor::from_data(data, &device), &pass);
+                y.into_data().iter::<f32>().collect()
+            };
+            let near = |what: &str, found: &[f32], expected: &[f32]| {
+                assert_eq!(found.len(), expected.len(), "{what}");
+                for (found, expected) in found.iter().zip(expected) {
+                    let close = (found - expected).abs() <= 2e-4 * (1.0 + expected.abs());
+                    assert!(close, "{what} of {stem:?}: {found}, expected {expected}");
+                }
+            };
+            near("test", &logits(Pass::test()), &case.test);
+            near("training", &logits(Pass::train(0, 0)), &case.train);
+            let saved = to_safetensors(&model).unwrap();
+            let (entries, data) = split(&saved);
+            let (expected, _) = split(file);
+            assert!(entries.keys().eq(expected.keys()));
+            for (name, expected) in &case.running {
+                let [start, end] = entries[name].data_offsets;
+                let values = data[start..end].as_chunks().0.iter();
+                let found: Vec<f32> = values.map(|&bytes| f32::from_le_bytes(bytes)).collect();
+                near(name, &found, expected);
+            }
         }
     }
 }
