@@ -24,7 +24,11 @@ pub use conv::{
     Conv2d, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient,
 };
 pub use float::Float;
-pub use noise::{Dropout, Scaling, dropout, keeps};
+pub use noise::{
+    Branch, DropBlock, DropConnect, Dropout, Factors, GaussianDropout, Scaling, Shares, drop_block,
+    drop_connect, drop_connect_input_gradient, drop_connect_weight_gradient, dropout, dropout_add,
+    dropout_around, gaussian_dropout, keeps, mix, multiply, normals, share,
+};
 pub use norm::{
     Affine, Channels, Forward, Gradients, Moments, RowForward, RowNorm, RowStatistics, Rows,
     batch_norm_apply, batch_norm_apply_backward, batch_norm_gradient_of_sums, batch_norm_train,

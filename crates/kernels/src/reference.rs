@@ -1,7 +1,10 @@
 //! The definitions: naive loops in `f64`, written to be read, which every fast path must match.
 
+use evenkeel_random::Key;
+
 use crate::{
-    Activation, Channels, Conv2d, Dropout, Planes, RowNorm, RowStatistics, Rows, Window, keeps,
+    Activation, Channels, Conv2d, DropBlock, DropConnect, Dropout, Planes, RowNorm, RowStatistics,
+    Rows, Shares, Window, keeps,
 };
 
 /// What [`batch_norm_train`] returns, all of it in `f64`.
@@ -236,6 +239,146 @@ pub fn dropout(x: &[f64], mask: &Dropout, kept: f64, offset: u64) -> Vec<f64> {
         }
     };
     x.iter().enumerate().map(|(i, x)| x * factor(i)).collect()
+}
+
+/// y\[i\] = residual\[i\] + x\[i\] times 0 or `kept`.
+pub fn dropout_add(x: &[f64], residual: &[f64], mask: &Dropout, kept: f64) -> Vec<f64> {
+    let masked = dropout(x, mask, kept, 0);
+    residual.iter().zip(masked).map(|(r, y)| r + y).collect()
+}
+
+/// y\[i\] = `kept`·(x\[i\] − `centre`) + `shift`, and `shift` where element i is dropped.
+pub fn dropout_around(x: &[f64], mask: &Dropout, kept: f64, centre: f64, shift: f64) -> Vec<f64> {
+    let of = |(i, x): (usize, &f64)| match keeps(mask, i as u64) {
+        true => kept * (x - centre) + shift,
+        false => shift,
+    };
+    x.iter().enumerate().map(of).collect()
+}
+
+/// Numbers 2j and 2j + 1 are √(−2 ln u)·cos 2πt and √(−2 ln u)·sin 2πt, with u the upper 23
+/// bits of word 2j (half a unit more) and t the upper 24 of word 2j + 1.
+pub fn normals(key: Key, count: usize) -> Vec<f64> {
+    let word = |i: usize| key.block(i as u64 / 4)[i % 4];
+    let number = |i: usize| {
+        let u = (f64::from(word(i - i % 2) >> 9) + 0.5) / 8_388_608.0;
+        let t = f64::from(word(i - i % 2 + 1) >> 8) / 16_777_216.0;
+        let angle = std::f64::consts::TAU * t;
+        let radius = (-2.0 * u.ln()).sqrt();
+        radius * [angle.cos(), angle.sin()][i % 2]
+    };
+    (0..count).map(number).collect()
+}
+
+/// y\[i\] = x\[i\]·(1 + `deviation`·z\[i\]) with z the normals of the key.
+pub fn gaussian_dropout(x: &[f64], key: Key, deviation: f64) -> Vec<f64> {
+    let z = normals(key, x.len());
+    x.iter()
+        .zip(z)
+        .map(|(x, z)| x * (1.0 + deviation * z))
+        .collect()
+}
+
+/// Which elements of `len` DropBlock drops.
+pub fn dropped_by_blocks(len: usize, blocks: &DropBlock) -> Vec<bool> {
+    let [height, width] = blocks.image();
+    let mut dropped = vec![false; len];
+    for i in 0..len {
+        let (row, column) = (i / width % height, i % width);
+        let word = blocks.key().block(i as u64 / 4)[i % 4];
+        if blocks.begins(word, row, column) {
+            for below in 0..blocks.block()[0] {
+                for right in 0..blocks.block()[1] {
+                    dropped[i + below * width + right] = true;
+                }
+            }
+        }
+    }
+    dropped
+}
+
+/// y\[i\] = x\[i\] times elements / kept elements, or 0 where a block covers it.
+pub fn drop_block(x: &[f64], blocks: &DropBlock) -> Vec<f64> {
+    let dropped = dropped_by_blocks(x.len(), blocks);
+    let kept = dropped.iter().filter(|dropped| !**dropped).count();
+    let factor = |dropped: bool| {
+        if dropped {
+            0.0
+        } else {
+            x.len() as f64 / kept as f64
+        }
+    };
+    x.iter()
+        .zip(dropped)
+        .map(|(x, dropped)| x * factor(dropped))
+        .collect()
+}
+
+/// y\[i\] = s·first\[i\] + (1 − s)·second\[i\], with s the share of the run of `run` elements.
+pub fn mix(first: &[f64], second: &[f64], shares: &Shares, run: usize) -> Vec<f64> {
+    let of = |(i, (first, second))| {
+        let share = shares.share(i / run);
+        share * first + (1.0 - share) * second
+    };
+    first.iter().zip(second).enumerate().map(of).collect()
+}
+
+/// Calls `visit(output, weight, input, factor)` with the index of each and the factor, 0 or `kept`,
+/// for every product in a linear layer under a mask for each example.
+fn for_connections(
+    connect: &DropConnect,
+    kept: f64,
+    mut visit: impl FnMut(usize, usize, usize, f64),
+) {
+    let DropConnect {
+        dropout,
+        examples,
+        positions,
+        inputs,
+        outputs,
+    } = connect;
+    for n in 0..*examples {
+        for (t, i) in (0..*positions).flat_map(|t| (0..*inputs).map(move |i| (t, i))) {
+            for o in 0..*outputs {
+                let element = (n * inputs + i) * outputs + o;
+                let factor = if keeps(dropout, element as u64) {
+                    kept
+                } else {
+                    0.0
+                };
+                let position = n * positions + t;
+                visit(
+                    position * outputs + o,
+                    i * outputs + o,
+                    position * inputs + i,
+                    factor,
+                );
+            }
+        }
+    }
+}
+
+/// y\[n, t, o\] = Σᵢ x\[n, t, i\]·weight\[i, o\]·m\[n, i, o\], m being 0 or `kept`.
+pub fn drop_connect(x: &[f64], weight: &[f64], connect: &DropConnect, kept: f64) -> Vec<f64> {
+    let mut y = vec![0.0; connect.examples * connect.positions * connect.outputs];
+    for_connections(connect, kept, |o, w, i, m| y[o] += x[i] * weight[w] * m);
+    y
+}
+
+/// The gradients by x and weight of Σ y·dy.
+pub fn drop_connect_backward(
+    x: &[f64],
+    weight: &[f64],
+    dy: &[f64],
+    connect: &DropConnect,
+    kept: f64,
+) -> [Vec<f64>; 2] {
+    let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
+    for_connections(connect, kept, |o, w, i, m| {
+        dx[i] += dy[o] * weight[w] * m;
+        dweight[w] += dy[o] * x[i] * m;
+    });
+    [dx, dweight]
 }
 
 /// y\[n, c\] = mean of x\[n, c, ..\].

@@ -1,15 +1,21 @@
 //! Dropout's mask: a function of a key and an element's index.
 //!
-//! Element i is dropped iff word i mod 4 of the key's Philox block i div 4 is below ⌊p·2³²⌋, both
-//! as integers. So forward and backward compute the same mask and none is stored, parts of a
-//! tensor can be computed by any number of threads, and a GPU can do the same.
+//! Element m of the mask is dropped iff word m mod 4 of the key's Philox block m div 4 is below
+//! ⌊p·2³²⌋, both as integers. So forward and backward compute the same mask and none is stored, parts
+//! of a tensor can be computed by any number of threads, and a GPU can do the same.
+//!
+//! An element of the mask stands for a run of consecutive elements of the tensor: one (dropout), the
+//! positions of a channel (spatial dropout), all of an example (DropPath).
 
-use evenkeel_random::{Key, philox4x32_lanes};
+use std::ops::Range;
+
+use evenkeel_random::Key;
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
+use super::words::{GROUP, Words, group};
 use crate::Float;
 use crate::output::{Grid, Writer, build};
-use multiversion::multiversion;
 
 /// Where the mean is kept right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +35,8 @@ pub struct Dropout {
     /// Words below this one are dropped.
     threshold: u32,
     kept: f64,
+    /// Consecutive elements that share an element of the mask.
+    run: u64,
 }
 
 impl Dropout {
@@ -53,20 +61,48 @@ impl Dropout {
             key,
             threshold,
             kept,
+            run: 1,
         }
+    }
+
+    /// The same mask with each of its elements repeated for `run` consecutive elements of the tensor.
+    #[must_use]
+    pub fn over_runs_of(mut self, run: usize) -> Self {
+        // Where a run is of no elements there is nothing to mask.
+        self.run = run.max(1) as u64;
+        self
+    }
+
+    /// The same mask with this factor of what it keeps; at p = 1 nothing is kept.
+    #[must_use]
+    pub fn with_kept(mut self, factor: f64) -> Self {
+        if self.kept != 0.0 {
+            self.kept = factor;
+        }
+        self
+    }
+
+    #[inline(always)]
+    pub(super) fn factor<T: Float>(&self, word: u32) -> T {
+        if word >= self.threshold {
+            T::from_f64(self.kept)
+        } else {
+            T::ZERO
+        }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.key
     }
 }
 
-/// Whether element `index` is kept: the definition.
+/// Whether element `index` of the tensor is kept: the definition.
 pub fn keeps(dropout: &Dropout, index: u64) -> bool {
-    let word = dropout.key.block(index / 4)[(index % 4) as usize];
+    let of_mask = index / dropout.run;
+    let word = dropout.key.block(of_mask / 4)[(of_mask % 4) as usize];
     word >= dropout.threshold && dropout.kept != 0.0
 }
 
-/// Blocks computed side by side: a vector of lanes for each of the four words.
-const BLOCKS: usize = 32;
-/// Elements that they make.
-const GROUP: usize = 4 * BLOCKS;
 /// Elements that a thread takes at a time.
 const CHUNK: usize = 1 << 15;
 
@@ -75,57 +111,159 @@ const CHUNK: usize = 1 << 15;
 ///
 /// It is a product, so a dropped NaN or infinity gives NaN, as in PyTorch.
 pub fn dropout<T: Float>(x: &[T], dropout: &Dropout, offset: u64) -> Vec<T> {
-    let (output, _) = build(Grid::chunks(x.len(), CHUNK), |_, elements, writer| {
+    masked(Product { x }, x.len(), dropout, offset)
+}
+
+/// y\[i\] = residual\[i\] + x\[i\] times the factor of element i, in one pass over memory: the
+/// gradient by x is [`dropout`] of the gradient by y, that by the residual the gradient by y itself.
+///
+/// # Panics
+/// If the residual is not as long as `x`.
+pub fn dropout_add<T: Float>(x: &[T], residual: &[T], dropout: &Dropout) -> Vec<T> {
+    assert_eq!(x.len(), residual.len(), "residual: as long as x");
+    masked(Sum { x, residual }, x.len(), dropout, 0)
+}
+
+/// y\[i\] = (x\[i\] − centre) times the factor of element i, + shift: alpha dropout, which puts
+/// `centre` in the place of what is dropped. The gradient by x is [`dropout`] of the gradient by y.
+pub fn dropout_around<T: Float>(x: &[T], dropout: &Dropout, centre: f64, shift: f64) -> Vec<T> {
+    let (centre, shift) = (T::from_f64(centre), T::from_f64(shift));
+    masked(Around { x, centre, shift }, x.len(), dropout, 0)
+}
+
+/// What a factor is applied to, element by element.
+trait Masked<T>: Copy + Sync {
+    /// The same of a part of the elements.
+    fn part(self, elements: Range<usize>) -> Self;
+    fn value(self, i: usize, factor: T) -> T;
+}
+
+#[derive(Clone, Copy)]
+struct Product<'a, T> {
+    x: &'a [T],
+}
+
+impl<T: Float> Masked<T> for Product<'_, T> {
+    #[inline(always)]
+    fn part(self, elements: Range<usize>) -> Self {
+        Self {
+            x: &self.x[elements],
+        }
+    }
+
+    #[inline(always)]
+    fn value(self, i: usize, factor: T) -> T {
+        self.x[i] * factor
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sum<'a, T> {
+    x: &'a [T],
+    residual: &'a [T],
+}
+
+impl<T: Float> Masked<T> for Sum<'_, T> {
+    #[inline(always)]
+    fn part(self, elements: Range<usize>) -> Self {
+        Self {
+            x: &self.x[elements.clone()],
+            residual: &self.residual[elements],
+        }
+    }
+
+    #[inline(always)]
+    fn value(self, i: usize, factor: T) -> T {
+        self.residual[i] + self.x[i] * factor
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Around<'a, T> {
+    x: &'a [T],
+    centre: T,
+    shift: T,
+}
+
+impl<T: Float> Masked<T> for Around<'_, T> {
+    #[inline(always)]
+    fn part(self, elements: Range<usize>) -> Self {
+        Self {
+            x: &self.x[elements],
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    fn value(self, i: usize, factor: T) -> T {
+        (self.x[i] - self.centre) * factor + self.shift
+    }
+}
+
+/// The elements `offset` to `offset` + `len` of the tensor.
+fn masked<T: Float>(inputs: impl Masked<T>, len: usize, dropout: &Dropout, offset: u64) -> Vec<T> {
+    let (output, _) = build(Grid::chunks(len, CHUNK), |_, elements, writer| {
         let offset = offset + elements.start as u64;
-        fill(&x[elements], dropout, offset, writer);
+        let inputs = inputs.part(elements.clone());
+        if dropout.run == 1 {
+            fill(inputs, elements.len(), dropout, offset, writer);
+        } else {
+            fill_runs(inputs, elements.len(), dropout, offset, writer);
+        }
     });
     output
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn fill<T: Float>(x: &[T], dropout: &Dropout, offset: u64, writer: &mut Writer<'_, T>) {
+fn fill<T: Float, I: Masked<T>>(
+    inputs: I,
+    len: usize,
+    dropout: &Dropout,
+    offset: u64,
+    writer: &mut Writer<'_, T>,
+) {
     let kept = T::from_f64(dropout.kept);
-    let single = |x: &[T], offset: u64, writer: &mut Writer<'_, T>| {
-        writer.append(x.len(), |i| {
-            x[i] * if keeps(dropout, offset + i as u64) {
-                kept
-            } else {
-                T::ZERO
-            }
+    let single = |elements: Range<usize>, writer: &mut Writer<'_, T>| {
+        let offset = offset + elements.start as u64;
+        let inputs = inputs.part(elements.clone());
+        writer.append(elements.len(), |i| {
+            let keeps = keeps(dropout, offset + i as u64);
+            inputs.value(i, if keeps { kept } else { T::ZERO })
         });
     };
-    let head = ((4 - offset % 4) % 4).min(x.len() as u64) as usize;
+    let head = ((4 - offset % 4) % 4).min(len as u64) as usize;
     if head > 0 {
-        single(&x[..head], offset, writer);
+        single(0..head, writer);
     }
-    let (groups, tail) = x[head..].as_chunks::<GROUP>();
-    let first_block = (offset + head as u64) / 4;
-    for (group, x) in groups.iter().enumerate() {
-        let words = words(dropout.key, first_block + (group * BLOCKS) as u64);
-        writer.append(GROUP, |i| {
-            x[i] * if words[i] >= dropout.threshold {
-                kept
-            } else {
-                T::ZERO
-            }
-        });
+    let groups = (len - head) / GROUP;
+    for start in (0..groups).map(|group| head + group * GROUP) {
+        let words = group(dropout.key, (offset + start as u64) / 4);
+        let inputs = inputs.part(start..start + GROUP);
+        writer.append(GROUP, |i| inputs.value(i, dropout.factor(words[i])));
     }
+    let tail = head + groups * GROUP..len;
     if !tail.is_empty() {
-        single(tail, offset + (x.len() - tail.len()) as u64, writer);
+        single(tail, writer);
     }
 }
 
-/// The words of the blocks from `first_block` on, in order.
-#[inline(always)]
-fn words(key: Key, first_block: u64) -> [u32; GROUP] {
-    let (mut low, mut high) = ([0; BLOCKS], [0; BLOCKS]);
-    for (block, (low, high)) in (first_block..).zip(low.iter_mut().zip(&mut high)) {
-        (*low, *high) = (block as u32, (block >> 32) as u32);
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn fill_runs<T: Float, I: Masked<T>>(
+    inputs: I,
+    len: usize,
+    dropout: &Dropout,
+    offset: u64,
+    writer: &mut Writer<'_, T>,
+) {
+    let mut words = Words::new(dropout.key);
+    let mut start = 0;
+    while start < len {
+        let at = offset + start as u64;
+        let rest_of_run = dropout.run - at % dropout.run;
+        let factor = dropout.factor(words.from(at / dropout.run)[0]);
+        let elements = start..start + rest_of_run.min((len - start) as u64) as usize;
+        let inputs = inputs.part(elements.clone());
+        writer.append(elements.len(), |i| inputs.value(i, factor));
+        start = elements.end;
     }
-    let [a, b, c, d] = philox4x32_lanes(key.words(), [low, high, [0; BLOCKS], [0; BLOCKS]]);
-    let mut words = [0; GROUP];
-    for (i, words) in words.as_chunks_mut().0.iter_mut().enumerate() {
-        *words = [a[i], b[i], c[i], d[i]];
-    }
-    words
 }
