@@ -83,9 +83,10 @@ impl ModuleAdapter for PyTorch {
             }),
             (module, _) => {
                 let tensor = single(tensor);
-                if module == Some("Struct:Linear") {
-                    // Transposing is its own inverse.
-                    BurnToPyTorchAdapter.adapt(tensor, context)
+                if module.is_some_and(evenkeel_nn::is_linear) {
+                    // Burn's adapter knows its own layer by this name. Transposing is its own inverse.
+                    let linear = ["Struct:Linear".to_owned()];
+                    BurnToPyTorchAdapter.adapt(tensor, ModuleContext::new(&linear))
                 } else {
                     tensor
                 }

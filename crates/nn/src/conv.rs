@@ -127,8 +127,19 @@ impl Conv2d {
     /// # Panics
     /// If the input's channels are not the layer's, or the kernel does not fit the padded image.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        self.forward_with(input, self.effective_weight(), bias)
+    }
+
+    /// With other weights and bias of the same shapes.
+    pub(crate) fn forward_with(
+        &self,
+        input: Tensor<4>,
+        weight: Tensor<4>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<4> {
         let [examples, channels_in, height, width] = input.dims();
-        let [channels_out, group_in, ..] = self.weight.dims();
+        let [channels_out, group_in, ..] = weight.dims();
         assert_eq!(
             channels_in,
             group_in * self.groups,
@@ -146,8 +157,7 @@ impl Conv2d {
             dilation: self.dilation,
             groups: self.groups,
         };
-        let bias = self.bias.as_ref().map(Param::val);
-        backend::convolution(input, self.effective_weight(), bias, conv)
+        backend::convolution(input, weight, bias, conv)
     }
 
     /// The weight that the input is convolved with: standardized, if it is to be.

@@ -10,8 +10,9 @@ use crate::module_path::{ModulePath, Role, follow_path};
 /// layer added elsewhere changes no other layer's start, and two runs start at the same bits.
 ///
 /// - Weights (rank 2 or more): uniform in ±1/√fan_in, PyTorch's default for linear and
-///   convolutional layers (Kaiming uniform with a = √5). The fan-in of Burn's `Linear`, which
-///   stores `[in, out]`, is its first dimension; of all others the product of all but the first.
+///   convolutional layers (Kaiming uniform with a = √5). The fan-in of [`Linear`](burn::nn::Linear)
+///   and [`DropConnectLinear`](crate::DropConnectLinear), which store `[in, out]`, is the first
+///   dimension; of all others the product of all but the first.
 /// - Biases of layers with weights: zero.
 /// - Norm parameters and buffers: left as the layer made them.
 ///
@@ -41,8 +42,7 @@ impl Initializer {
         let count = dims.iter().product();
         match self.path.role(dims.len()) {
             Role::Weight => {
-                let linear = self.path.container() == "Struct:Linear";
-                let fan_in = if linear {
+                let fan_in = if self.path.is_linear() {
                     dims[0]
                 } else {
                     dims[1..].iter().product()

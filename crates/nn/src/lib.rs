@@ -40,7 +40,7 @@ mod pass;
 mod pool;
 
 pub use backend::{
-    ConvOperations, NoiseOperations, NormOperations, PartOperations, PoolOperations,
+    ConvOperations, NoiseOperations, NormOperations, PartOperations, PoolOperations, Shake,
 };
 pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};
@@ -49,8 +49,13 @@ pub use evenkeel_kernels::{Activation, Scaling};
 pub use fold::Fold;
 pub use init::initialize;
 pub use loss::cross_entropy;
-pub use module_path::Role;
-pub use noise::{Dropout, DropoutConfig};
+pub use module_path::{Role, is_linear};
+pub use noise::{
+    AlphaDropout, AlphaDropoutConfig, DropBlock, DropBlockConfig, DropConnectConv2d,
+    DropConnectConv2dConfig, DropConnectLinear, DropConnectLinearConfig, DropPath, DropPathConfig,
+    Dropout, DropoutConfig, GaussianDropout, GaussianDropoutConfig, PreActivation, ShakeShake,
+    ShakeShakeConfig, Sharing, SpatialDropout, SpatialDropoutConfig, linear_schedule,
+};
 pub use norm::{
     BatchNorm, BatchNormConfig, BatchPart, Dispersion, GroupNorm, GroupNormConfig, InstanceNorm,
     InstanceNormConfig, LayerNorm, LayerNormConfig, Norm, NormKind, Norms, Replica, RmsNorm,

@@ -53,6 +53,12 @@ impl ModulePath {
         self.0.last().map_or("", |(_, container)| container)
     }
 
+    /// Whether weights here are laid out `[in, out]`, as in Burn's `Linear`; those of all other layers
+    /// are `[out, in, ...]`.
+    pub fn is_linear(&self) -> bool {
+        is_linear(self.container())
+    }
+
     /// The role of a parameter of this rank here: by the layer's type and the field's name, then
     /// by rank, since Burn has no notion of a role.
     pub fn role(&self, rank: usize) -> Role {
@@ -67,6 +73,11 @@ impl ModulePath {
             Role::Weight
         }
     }
+}
+
+/// Whether a layer of this type, such as `Struct:Linear`, lays its weights out `[in, out]`.
+pub fn is_linear(container: &str) -> bool {
+    matches!(container, "Struct:Linear" | "Struct:DropConnectLinear")
 }
 
 /// The two methods by which a visitor or mapper with a field `path: ModulePath` keeps it current.

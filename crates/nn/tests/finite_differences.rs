@@ -32,7 +32,11 @@ fn loss(layer: &Layer, values: &[Vec<f64>]) -> f64 {
 
 #[test]
 fn gradients_are_the_differences() {
-    for layer in layers() {
+    // Of shake-shake the gradient is another's, which `noise.rs` has.
+    for layer in layers()
+        .into_iter()
+        .filter(|layer| !layer.surrogate_gradient)
+    {
         let x = input(&autodiff()).cast(FloatDType::F64);
         let parameters: Vec<_> = layer
             .parameters(&autodiff())

@@ -17,12 +17,12 @@ mod norm;
 mod pool;
 
 pub use conv::ConvOperations;
-pub use noise::NoiseOperations;
+pub use noise::{NoiseOperations, Shake};
 pub use norm::{NormOperations, PartOperations};
 pub use pool::PoolOperations;
 
 pub(crate) use conv::convolution;
-pub(crate) use noise::dropout;
+pub(crate) use noise::{drop_connect, dropout, dropout_add, dropout_around, mix, multiply};
 pub(crate) use norm::{
     Normalized, batch_norm_apply, batch_norm_by, batch_norm_of_part, batch_norm_train,
     channel_dispersion, channel_moments, row_norm,

@@ -3,9 +3,11 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use evenkeel_kernels::{self as kernels, Scaling};
+use evenkeel_kernels::Scaling;
 
-use crate::{Pass, backend};
+use super::check_prob;
+use super::mask::Mask;
+use crate::Pass;
 
 /// Configuration of a [`Dropout`] layer.
 #[derive(Config, Debug)]
@@ -23,11 +25,7 @@ impl DropoutConfig {
     /// # Panics
     /// If `prob` is not in 0..=1.
     pub fn init(&self) -> Dropout {
-        assert!(
-            (0.0..=1.0).contains(&self.prob),
-            "Dropout: expected a probability of dropping in 0..=1, got prob = {}",
-            self.prob
-        );
+        check_prob("Dropout", self.prob);
         Dropout {
             prob: self.prob,
             scaling: self.scaling,
@@ -62,16 +60,28 @@ pub struct Dropout {
 impl Dropout {
     /// Any shape in, the same shape out.
     pub fn forward<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Tensor<D> {
-        let output = match (pass.next_noise(), self.scaling) {
-            _ if self.prob == 0.0 => input.clone(),
-            (Some(key), scaling) => backend::dropout(
-                input.clone(),
-                kernels::Dropout::new(key, self.prob, scaling),
-            ),
-            (None, Scaling::Classic) => input.clone().mul_scalar(1.0 - self.prob),
-            (None, Scaling::Inverted) => input.clone(),
-        };
-        pass.observe("dropout", &input, &output, None);
-        output
+        self.mask().apply(input, None, pass)
+    }
+
+    /// `residual` + forward(`input`), in one pass over memory.
+    ///
+    /// # Panics
+    /// If the residual is not of the input's shape.
+    pub fn forward_add<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Tensor<D>,
+        pass: &Pass,
+    ) -> Tensor<D> {
+        self.mask().apply(input, Some(residual), pass)
+    }
+
+    fn mask(&self) -> Mask {
+        Mask {
+            layer: "dropout",
+            prob: self.prob,
+            scaling: self.scaling,
+            run: 1,
+        }
     }
 }

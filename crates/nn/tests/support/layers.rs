@@ -4,9 +4,10 @@ use burn::module::{Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::{
-    Activation, BatchNormConfig, Conv2dConfig, Dispersion, DropoutConfig, GlobalAvgPool,
-    GroupNormConfig, InstanceNormConfig, LayerNormConfig, MaxPool2dConfig, Pass, RmsNormConfig,
-    Scaling,
+    Activation, AlphaDropoutConfig, BatchNormConfig, Conv2dConfig, Dispersion, DropBlockConfig,
+    DropConnectConv2dConfig, DropConnectLinearConfig, DropPathConfig, DropoutConfig,
+    GaussianDropoutConfig, GlobalAvgPool, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
+    MaxPool2dConfig, Pass, RmsNormConfig, Scaling, ShakeShakeConfig, Sharing, SpatialDropoutConfig,
 };
 
 use super::{plain, random_of};
@@ -22,6 +23,11 @@ pub struct Layer {
     /// How many values each parameter has.
     parameters: Vec<usize>,
     forward: Box<Forward>,
+    /// Whether the gradient is by definition not that of the forward.
+    pub surrogate_gradient: bool,
+    /// Whether a matrix product of Burn's is part of it, which rounds tensors that lie otherwise in
+    /// memory otherwise.
+    pub burn_product: bool,
 }
 
 /// Output and gradients.
@@ -41,7 +47,19 @@ impl Layer {
             name,
             parameters: parameters.to_vec(),
             forward: Box::new(forward),
+            surrogate_gradient: false,
+            burn_product: false,
         }
+    }
+
+    fn with_burn_product(mut self) -> Self {
+        self.burn_product = true;
+        self
+    }
+
+    fn with_surrogate_gradient(mut self) -> Self {
+        self.surrogate_gradient = true;
+        self
     }
 
     /// Random parameters: scales and weights of both signs.
@@ -174,13 +192,146 @@ fn convolution(name: &'static str, config: Conv2dConfig) -> Layer {
     })
 }
 
-/// Every layer, in every way in which its forward or backward differs.
-pub fn layers() -> Vec<Layer> {
+fn drop_connect_linear(
+    name: &'static str,
+    pass: fn() -> Pass,
+    config: DropConnectLinearConfig,
+) -> Layer {
+    let shape = [config.d_input, config.d_output];
+    let parameters = [shape.iter().product(), config.d_output];
+    let parameters = &parameters[..if config.bias { 2 } else { 1 }];
+    Layer::new(name, parameters, move |x, parameters| {
+        let mut linear = config.init(&x.device());
+        linear.weight = param(parameters[0].clone().reshape(shape));
+        linear.bias = parameters.get(1).cloned().map(param);
+        linear.forward(x, &pass())
+    })
+}
+
+fn drop_connect_conv(name: &'static str, pass: fn() -> Pass, scaling: Scaling) -> Layer {
+    let shape = [3, SHAPE[1], 3, 3];
+    Layer::new(name, &[shape.iter().product(), 3], move |x, parameters| {
+        let conv = Conv2dConfig::new([SHAPE[1], 3], [3, 3]);
+        let config = DropConnectConv2dConfig::new(conv, 0.4).with_scaling(scaling);
+        let mut conv = config.init(&x.device());
+        conv.weight = param(parameters[0].clone().reshape(shape));
+        conv.bias = Some(param(parameters[1].clone()));
+        conv.forward(x, &pass())
+    })
+}
+
+/// The layers that draw noise.
+fn noise_layers() -> Vec<Layer> {
+    use Scaling::{Classic, Inverted};
     let (train, test) = (|| Pass::train(0, 1), Pass::test);
     let dropout = |scaling, pass: fn() -> Pass| {
         let dropout = DropoutConfig::new(0.4).with_scaling(scaling).init();
         move |x, _: &[Tensor<1>]| dropout.forward(x, &pass())
     };
+    let dropout_add = |scaling, pass: fn() -> Pass| {
+        let dropout = DropoutConfig::new(0.4).with_scaling(scaling).init();
+        move |x: Tensor<4>, _: &[Tensor<1>]| dropout.forward_add(x.clone(), x, &pass())
+    };
+    let spatial = |scaling, pass: fn() -> Pass| {
+        let dropout = SpatialDropoutConfig::new(0.4).with_scaling(scaling).init();
+        move |x, _: &[Tensor<1>]| dropout.forward(x, &pass())
+    };
+    let linear = |width| DropConnectLinearConfig::new(SHAPE[3], width, 0.4);
+    let shake = |sharing, pass: fn() -> Pass| {
+        let shake = ShakeShakeConfig::new().with_sharing(sharing).init();
+        move |x: Tensor<4>, _: &[Tensor<1>]| shake.forward(x.clone(), x.neg(), &pass())
+    };
+    vec![
+        Layer::new("dropout", &[], dropout(Inverted, train)),
+        Layer::new("classic dropout", &[], dropout(Classic, train)),
+        Layer::new("classic dropout at test", &[], dropout(Classic, test)),
+        Layer::new("dropout with a residual", &[], dropout_add(Inverted, train)),
+        Layer::new(
+            "classic dropout with a residual at test",
+            &[],
+            dropout_add(Classic, test),
+        ),
+        Layer::new(
+            "dropout with a residual at test",
+            &[],
+            dropout_add(Inverted, test),
+        ),
+        Layer::new("spatial dropout", &[], spatial(Inverted, train)),
+        Layer::new(
+            "classic spatial dropout at test",
+            &[],
+            spatial(Classic, test),
+        ),
+        Layer::new("alpha dropout", &[], |x, _| {
+            let dropout = AlphaDropoutConfig::new(0.4).init();
+            dropout.forward(x, &Pass::train(0, 1))
+        }),
+        Layer::new("Gaussian dropout", &[], |x, _| {
+            let dropout = GaussianDropoutConfig::new(0.4).init();
+            dropout.forward(x, &Pass::train(0, 1))
+        }),
+        Layer::new("DropBlock", &[], |x, _| {
+            let dropout = DropBlockConfig::new(0.4).with_block_size(2).init();
+            dropout.forward(x, &Pass::train(0, 1))
+        }),
+        Layer::new("DropPath", &[], |x, _| {
+            let dropout = DropPathConfig::new(0.4).init();
+            dropout.forward(x, &Pass::train(0, 1))
+        }),
+        Layer::new(
+            "classic DropPath with a residual",
+            &[],
+            |x: Tensor<4>, _| {
+                let dropout = DropPathConfig::new(0.4).with_scaling(Classic).init();
+                dropout.forward_add(x.clone(), x, &Pass::train(0, 1))
+            },
+        ),
+        Layer::new("shake-shake", &[], shake(Sharing::Example, train)).with_surrogate_gradient(),
+        Layer::new("shake-shake by batch", &[], shake(Sharing::Batch, train))
+            .with_surrogate_gradient(),
+        drop_connect_linear("DropConnect", train, linear(5)).with_burn_product(),
+        drop_connect_linear(
+            "DropConnect, classic, without bias",
+            train,
+            linear(3).with_scaling(Classic).with_bias(false),
+        )
+        .with_burn_product(),
+        drop_connect_linear(
+            "DropConnect, classic at test",
+            test,
+            linear(5).with_scaling(Classic),
+        )
+        .with_burn_product(),
+        drop_connect_linear(
+            "DropConnect by example",
+            train,
+            linear(5).with_sharing(Sharing::Example),
+        ),
+        drop_connect_linear(
+            "DropConnect by example, bias not masked",
+            train,
+            linear(5)
+                .with_sharing(Sharing::Example)
+                .with_mask_bias(false),
+        ),
+        drop_connect_conv("DropConnect of a convolution", train, Inverted),
+        drop_connect_conv(
+            "DropConnect of a convolution, classic at test",
+            test,
+            Classic,
+        ),
+    ]
+}
+
+/// Every layer, in every way in which its forward or backward differs.
+pub fn layers() -> Vec<Layer> {
+    let mut layers = other_layers();
+    layers.extend(noise_layers());
+    layers
+}
+
+fn other_layers() -> Vec<Layer> {
+    let (train, test) = (|| Pass::train(0, 1), Pass::test);
     // Without a gradient through the batch's share, unless there is none of it.
     let mixed: fn() -> Pass = || Pass::test().mix_statistics(1.0);
     let batch = BatchNormConfig::new(SHAPE[1]);
@@ -229,13 +380,6 @@ pub fn layers() -> Vec<Layer> {
             let config = InstanceNormConfig::new(SHAPE[1]).with_track_running_stats(true);
             config.init(&x.device()).forward(x, &Pass::train(0, 1))
         }),
-        Layer::new("dropout", &[], dropout(Scaling::Inverted, train)),
-        Layer::new("classic dropout", &[], dropout(Scaling::Classic, train)),
-        Layer::new(
-            "classic dropout at test",
-            &[],
-            dropout(Scaling::Classic, test),
-        ),
         Layer::new("global average pool", &[], |x, _| {
             GlobalAvgPool.forward(x).unsqueeze_dims(&[2, 3])
         }),

@@ -1,25 +1,112 @@
 //! Noise composed of Burn's operations.
+//!
+//! Masks and factors are computed on the host, so that they are the same bits as the kernels'.
 
 use burn::tensor::{Element, FloatDType, Shape, Tensor, TensorData};
-use evenkeel_kernels::{Dropout, Float};
+use evenkeel_kernels::{self as kernels, DropConnect, Dropout, Factors, Float, Shares};
 
+use super::Shake;
 use crate::backend::composed::widened;
 use crate::backend::computed_in;
 
-/// The mask is computed on the host, so that it is the same bits as the kernels'.
-pub(super) fn dropout<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<D> {
+pub(super) fn multiply<const D: usize>(x: Tensor<D>, factors: Factors) -> Tensor<D> {
     let dtype = x.dtype();
-    let mask = match computed_in(dtype) {
-        FloatDType::F64 => mask::<f64>(x.shape(), dropout),
-        _ => mask::<f32>(x.shape(), dropout),
-    };
-    let mask = Tensor::from_data(mask, (&x.device(), computed_in(dtype).into()));
-    (widened(x, dtype) * mask).cast(dtype)
+    let factors = beside(&x, &factors);
+    (widened(x, dtype) * factors).cast(dtype)
 }
 
-fn mask<F: Float + Element>(shape: Shape, dropout: Dropout) -> TensorData {
-    let ones = vec![F::from_f64(1.0); shape.num_elements()];
-    TensorData::new(evenkeel_kernels::dropout(&ones, &dropout, 0), shape)
+pub(super) fn dropout_add<const D: usize>(
+    x: Tensor<D>,
+    residual: Tensor<D>,
+    dropout: Dropout,
+) -> Tensor<D> {
+    let dtype = x.dtype();
+    let mask = beside(&x, &Factors::Dropout(dropout));
+    (widened(residual, dtype) + widened(x, dtype) * mask).cast(dtype)
+}
+
+pub(super) fn dropout_around<const D: usize>(
+    x: Tensor<D>,
+    dropout: Dropout,
+    centre: f64,
+    shift: f64,
+) -> Tensor<D> {
+    let dtype = x.dtype();
+    let mask = beside(&x, &Factors::Dropout(dropout));
+    ((widened(x, dtype) - centre) * mask + shift).cast(dtype)
+}
+
+/// A mix by β, and what is missing to that by α as a constant, so that the gradient is β's.
+pub(super) fn mix<const D: usize>(first: Tensor<D>, second: Tensor<D>, shake: Shake) -> Tensor<D> {
+    let dtype = first.dtype();
+    let [alpha, beta] = [shake.forward, shake.backward].map(|shares| beside(&first, &shares));
+    let (first, second) = (widened(first, dtype), widened(second, dtype));
+    let by = |share: Tensor<D>, first: Tensor<D>, second: Tensor<D>| {
+        let rest = share.ones_like() - share.clone();
+        first * share + second * rest
+    };
+    let forward = by(alpha, first.clone().detach(), second.clone().detach());
+    let backward = by(beta, first, second);
+    (backward.clone() + (forward - backward.detach())).cast(dtype)
+}
+
+/// One example after another: each with masked weights of its own, which autodiff keeps.
+pub(super) fn drop_connect(x: Tensor<3>, weight: Tensor<2>, connect: DropConnect) -> Tensor<3> {
+    let (dtype, device) = (x.dtype(), x.device());
+    let weight = widened(weight, dtype);
+    let x = widened(x, dtype);
+    let outputs = (0..connect.examples).map(|example| {
+        let mask = beside(&weight, &OfExample { connect, example });
+        let x = x.clone().narrow(0, example, 1).squeeze_dim::<2>(0);
+        x.matmul(weight.clone() * mask)
+    });
+    let outputs: Vec<_> = outputs.collect();
+    if outputs.is_empty() {
+        return Tensor::zeros([0, connect.positions, connect.outputs], (&device, dtype));
+    }
+    Tensor::stack::<3>(outputs, 0).cast(dtype)
+}
+
+/// What a kernel makes of nothing but a key.
+trait FromKey {
+    fn numbers<F: Float>(&self, count: usize) -> Vec<F>;
+}
+
+impl FromKey for Factors {
+    fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
+        kernels::multiply(&vec![F::ONE; count], self)
+    }
+}
+
+impl FromKey for Shares {
+    fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
+        kernels::share(&vec![F::ONE; count], kernels::Branch::First, self)
+    }
+}
+
+struct OfExample {
+    connect: DropConnect,
+    example: usize,
+}
+
+impl FromKey for OfExample {
+    fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
+        let first = self.example as u64 * count as u64;
+        kernels::dropout(&vec![F::ONE; count], &self.connect.dropout, first)
+    }
+}
+
+/// As many numbers as `x` has elements, in its shape, on its device, in the type it is computed in.
+fn beside<const D: usize>(x: &Tensor<D>, of: &impl FromKey) -> Tensor<D> {
+    fn data<F: Float + Element>(of: &impl FromKey, shape: Shape) -> TensorData {
+        TensorData::new(of.numbers::<F>(shape.num_elements()), shape)
+    }
+    let dtype = computed_in(x.dtype());
+    let data = match dtype {
+        FloatDType::F64 => data::<f64>(of, x.shape()),
+        _ => data::<f32>(of, x.shape()),
+    };
+    Tensor::from_data(data, (&x.device(), dtype.into()))
 }
 
 #[cfg(test)]
@@ -27,24 +114,94 @@ mod tests {
     use super::*;
     use crate::backend as kernels;
     use crate::backend::composed::testing::random;
-    use evenkeel_kernels::Scaling;
+    use burn::tensor::Tolerance;
+    use evenkeel_kernels::{DropBlock, GaussianDropout, Scaling};
     use evenkeel_random::Key;
 
-    #[test]
-    fn masks_are_the_kernels_bit_for_bit() {
-        let mask = Dropout::new(Key::from_seed(3), 0.4, Scaling::Inverted);
-        let x = random([5, 7, 3], 1);
-        let fused = kernels::dropout(x.clone(), mask).into_data();
-        dropout(x, mask).into_data().assert_eq(&fused, true);
+    const KEY: Key = Key::from_seed(3);
+
+    fn mask() -> Dropout {
+        Dropout::new(KEY, 0.4, Scaling::Inverted)
+    }
+
+    fn factors() -> [Factors; 4] {
+        [
+            Factors::Dropout(mask()),
+            Factors::Dropout(mask().over_runs_of(9)),
+            Factors::Gaussian(GaussianDropout::new(KEY, 0.7)),
+            Factors::Blocks(DropBlock::new(KEY, 0.3, 2, [3, 9])),
+        ]
     }
 
     #[test]
-    fn half_precision_too() {
-        let mask = Dropout::new(Key::from_seed(3), 0.4, Scaling::Inverted);
-        for dtype in [FloatDType::F16, FloatDType::BF16, FloatDType::F64] {
-            let x = || random([16, 3, 9], 1).cast(dtype);
-            let (found, expected) = (dropout(x(), mask), kernels::dropout(x(), mask));
-            found.into_data().assert_eq(&expected.into_data(), true);
+    fn factors_are_the_kernels_bit_for_bit() {
+        for factors in factors() {
+            for dtype in [
+                FloatDType::F32,
+                FloatDType::F16,
+                FloatDType::BF16,
+                FloatDType::F64,
+            ] {
+                let x = || random([16, 3, 9], 1).cast(dtype);
+                let (found, expected) = (multiply(x(), factors), kernels::multiply(x(), factors));
+                found.into_data().assert_eq(&expected.into_data(), true);
+            }
         }
+    }
+
+    /// Outputs and both gradients of an operation on two tensors.
+    fn assert_agree<const D: usize, const E: usize>(
+        shapes: ([usize; D], [usize; E]),
+        composed: impl Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+        fused: impl Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+    ) {
+        let (a, b) = (random(shapes.0, 1), random(shapes.1, 2));
+        let run = |operation: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>| {
+            let y = operation(a.clone(), b.clone());
+            let g = random(y.dims(), 4).detach();
+            let gradients = (y.clone() * g).sum().backward();
+            let (da, db) = (a.grad(&gradients).unwrap(), b.grad(&gradients).unwrap());
+            [y.into_data(), da.into_data(), db.into_data()]
+        };
+        let (found, expected) = (run(&composed), run(&fused));
+        for (found, expected) in found.iter().zip(&expected) {
+            found.assert_approx_eq(expected, Tolerance::<f32>::rel_abs(1e-5, 1e-5));
+        }
+    }
+
+    #[test]
+    fn operations_on_two_tensors_agree() {
+        let shape = [5, 3, 8];
+        assert_agree(
+            (shape, shape),
+            |x, residual| dropout_add(x, residual, mask().over_runs_of(8)),
+            |x, residual| kernels::dropout_add(x, residual, mask().over_runs_of(8)),
+        );
+        let shake = Shake {
+            forward: Shares::new(KEY, 24),
+            backward: Shares::new(KEY.at(1), 24),
+        };
+        assert_agree(
+            (shape, shape),
+            |first, second| mix(first, second, shake),
+            |first, second| kernels::mix(first, second, shake),
+        );
+        let connect = DropConnect {
+            dropout: mask(),
+            examples: 5,
+            positions: 3,
+            inputs: 8,
+            outputs: 8,
+        };
+        assert_agree(
+            (shape, [8, 8]),
+            |x, weight| drop_connect(x, weight, connect),
+            |x, weight| kernels::drop_connect(x, weight, connect),
+        );
+        assert_agree(
+            (shape, shape),
+            |x, other| dropout_around(x, mask(), -1.7, 0.3) + other,
+            |x, other| kernels::dropout_around(x, mask(), -1.7, 0.3) + other,
+        );
     }
 }
