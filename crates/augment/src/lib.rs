@@ -77,6 +77,7 @@ mod ops;
 mod pipeline;
 mod size;
 mod stream;
+mod words;
 mod workers;
 
 pub use convert::Normalize;
@@ -92,3 +93,4 @@ pub use ops::*;
 pub use pipeline::Pipeline;
 pub use size::{Size, Sizes};
 pub use stream::{Sample, Stream};
+pub use words::{MaskUnit, MaskedWords, WordMasking};
