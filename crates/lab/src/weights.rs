@@ -293,6 +293,58 @@ mod tests {
         [&length[..], &header, &bytes].concat()
     }
 
+    /// DropConnect's linear weights are `[in, out]` here and `[out, in]` there, as Burn's layer's are; its
+    /// convolution's are as they are.
+    #[test]
+    fn linear_weights_under_masks_are_transposed_too() {
+        use burn::nn::{Linear, LinearConfig};
+        use evenkeel_nn::{
+            Conv2dConfig, DropConnectConv2d, DropConnectConv2dConfig, DropConnectLinear,
+            DropConnectLinearConfig,
+        };
+        #[derive(Module, Debug)]
+        struct Net {
+            plain: Linear,
+            masked: Vec<DropConnectLinear>,
+            conv: DropConnectConv2d,
+        }
+        let device = Device::flex();
+        let net = || {
+            let plain = LinearConfig::new(3, 2).init(&device);
+            Net {
+                masked: vec![DropConnectLinearConfig::new(3, 2, 0.5).init_from(plain.clone())],
+                plain,
+                conv: DropConnectConv2dConfig::new(Conv2dConfig::new([3, 2], [1, 1]), 0.5)
+                    .init(&device),
+            }
+        };
+        let written = net();
+        let mut store = SafetensorsStore::from_bytes(None)
+            .clear_metadata()
+            .with_to_adapter(PyTorch::To);
+        written.save_into(&mut store).unwrap();
+        let file = store.get_bytes().unwrap();
+        let (header, data) = split(&file);
+        let tensor = |name: &str| {
+            let Entry {
+                shape,
+                data_offsets: [start, end],
+                ..
+            } = &header[name];
+            (shape.clone(), &data[*start..*end])
+        };
+        let (shape, bytes) = tensor("masked.0.weight");
+        assert_eq!(shape, [2, 3]);
+        assert_eq!((shape, bytes), tensor("plain.weight"));
+        assert_eq!(tensor("masked.0.bias"), tensor("plain.bias"));
+        assert_eq!(tensor("conv.weight").0, [2, 3, 1, 1]);
+        let mut read = net();
+        let mut store = SafetensorsStore::from_bytes(Some(file)).with_from_adapter(PyTorch::From);
+        read.load_from(&mut store).unwrap();
+        let weight = |net: &Net| net.masked[0].weight.val().into_data();
+        assert_eq!(weight(&read), weight(&written));
+    }
+
     #[test]
     fn counts_of_any_size_are_read() {
         let of_32_bits = changed(|name, entry, value| {

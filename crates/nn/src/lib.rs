@@ -26,6 +26,7 @@
 //! there is page faults of freshly mapped buffers.
 #![forbid(unsafe_code)]
 
+mod average;
 mod backend;
 mod buffer;
 mod conv;
@@ -33,12 +34,16 @@ pub mod decay;
 pub mod fold;
 mod init;
 mod loss;
+mod max_norm;
 mod module_path;
 mod noise;
 mod norm;
 mod pass;
 mod pool;
 
+pub use average::{
+    ExpectationGap, Moments, Predictive, expectation_gap, monte_carlo, monte_carlo_predictive,
+};
 pub use backend::{
     ConvOperations, NoiseOperations, NormOperations, PartOperations, PoolOperations, Shake,
 };
@@ -48,7 +53,8 @@ pub use decay::{Decay, WeightDecay};
 pub use evenkeel_kernels::{Activation, Scaling};
 pub use fold::Fold;
 pub use init::initialize;
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, soft_cross_entropy};
+pub use max_norm::max_norm;
 pub use module_path::{Role, is_linear};
 pub use noise::{
     AlphaDropout, AlphaDropoutConfig, DropBlock, DropBlockConfig, DropConnectConv2d,

@@ -49,7 +49,8 @@ pub enum StatisticsUpdate {
 /// Any of them can be changed: [`Pass::freeze_statistics`] for fine-tuning with frozen norms (a pass of
 /// a [scope](Pass::scope) freezes one part of the model), [`Pass::over_micro_batches`] for gradient
 /// accumulation, [`Pass::replica`] for data parallel training, [`Pass::mix_statistics`] for test data
-/// unlike the training data. All work on plain and on autodiff devices alike.
+/// unlike the training data, [`Pass::keep_statistics`] to look at training without leaving a trace. All
+/// work on plain and on autodiff devices alike.
 ///
 /// Noise is a function of (seed, step, scope, call within the scope): [`Pass::scope`] gives a part
 /// of the model a stream of its own, so that a layer added elsewhere changes nothing there. Within
@@ -165,6 +166,13 @@ impl Pass {
             "Pass::mix_statistics: expected a share of the running statistics in 0..=1, got {running}"
         );
         self.statistics = StatisticsSource::Mixed(running);
+        self.update = StatisticsUpdate::Keep;
+        self
+    }
+
+    /// The same pass with running statistics left as they are; which ones norms use is unchanged.
+    #[must_use]
+    pub fn keep_statistics(mut self) -> Self {
         self.update = StatisticsUpdate::Keep;
         self
     }
@@ -412,6 +420,10 @@ mod tests {
         assert_eq!(
             answers(Pass::train(0, 0).without_noise()),
             (Batch, Average, false)
+        );
+        assert_eq!(
+            answers(Pass::train(0, 0).keep_statistics()),
+            (Batch, Keep, true)
         );
     }
 
