@@ -6,7 +6,7 @@ use burn::nn::{self, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 use evenkeel_kernels::{self as kernels, Activation, RowNorm, RowStatistics, Rows};
 
-use crate::backend;
+use crate::backend::{self, computed_in};
 
 /// Configuration of a [`Conv2d`] layer: the fields, defaults and meaning of Burn's, so that a model
 /// changes one import.
@@ -166,6 +166,9 @@ impl Conv2d {
         if !self.standardize {
             return weight;
         }
+        // Half precision would be rounded here, and again after the convolution.
+        let dtype = computed_in(weight.dtype());
+        let weight = weight.cast(dtype);
         let [channels_out, ..] = weight.dims();
         let row = weight.shape().num_elements() / channels_out;
         let norm = RowNorm {
