@@ -20,8 +20,8 @@ use evenkeel_augment::{
 use evenkeel_lab::data::Kind;
 use evenkeel_lab::model::{Model, ModelRecipe};
 use evenkeel_nn::{
-    BatchNormConfig, DropoutConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, NormKind,
-    Pass, RmsNormConfig, cross_entropy,
+    BatchNormConfig, DropConnectLinearConfig, DropoutConfig, GroupNormConfig, InstanceNormConfig,
+    LayerNormConfig, NormKind, Pass, RmsNormConfig, SpatialDropoutConfig, cross_entropy,
 };
 use serde_json::json;
 
@@ -98,18 +98,20 @@ fn layer<const D: usize>(
     report(&format!("{op}/backward"), &shape, peer, &backwards);
 }
 
+const IMAGE_SHAPES: [[usize; 4]; 4] = [
+    [64, 64, 56, 56],
+    [128, 64, 28, 28],
+    [128, 256, 7, 7],
+    [16, 512, 14, 14],
+];
+
 pub fn layers(allocator: &str) {
     let (ours, burns) = (
         format!("evenkeel, {allocator}"),
         format!("burn, {allocator}"),
     );
     let pass = Pass::train(0, 0);
-    for shape in [
-        [64, 64, 56, 56],
-        [128, 64, 28, 28],
-        [128, 256, 7, 7],
-        [16, 512, 14, 14],
-    ] {
+    for shape in IMAGE_SHAPES {
         let norm = BatchNormConfig::new(shape[1]).init(&device());
         layer("batch_norm", shape, &ours, |x| norm.forward(x, &pass));
         let norm = nn::BatchNormConfig::new(shape[1]).init(&device());
@@ -140,11 +142,22 @@ pub fn layers(allocator: &str) {
         let norm = nn::BatchNormConfig::new(shape[1]).init(&device());
         layer("batch_norm", shape, &burns, |x| norm.forward(x));
     }
-    let shape = [64, 64, 56, 56];
-    let dropout = DropoutConfig::new(0.5).init();
-    layer("dropout_0.5", shape, &ours, |x| dropout.forward(x, &pass));
-    let dropout = nn::DropoutConfig::new(0.5).init();
-    layer("dropout_0.5", shape, &burns, |x| dropout.forward(x));
+    for shape in IMAGE_SHAPES {
+        let dropout = DropoutConfig::new(0.5).init();
+        layer("dropout_0.5", shape, &ours, |x| dropout.forward(x, &pass));
+        let dropout = SpatialDropoutConfig::new(0.5).init();
+        layer("dropout2d_0.5", shape, &ours, |x| dropout.forward(x, &pass));
+        let dropout = nn::DropoutConfig::new(0.5).init();
+        layer("dropout_0.5", shape, &burns, |x| dropout.forward(x));
+    }
+    // Beside the plain linear layer, which is Burn's in both.
+    let shape = [256, 1024];
+    let linear = DropConnectLinearConfig::new(1024, 1024, 0.5).init(&device());
+    layer("drop_connect_linear", shape, &ours, |x| {
+        linear.forward(x, &pass)
+    });
+    let linear = LinearConfig::new(1024, 1024).init(&device());
+    layer("drop_connect_linear", shape, &burns, |x| linear.forward(x));
 }
 
 /// The net of the peers' `train_step.py`, with Burn's own layers.
