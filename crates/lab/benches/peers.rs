@@ -11,5 +11,6 @@ mod timing;
 fn main() {
     timing::layers("mimalloc");
     timing::training_step("mimalloc");
+    timing::inference("mimalloc");
     timing::loader();
 }

@@ -18,7 +18,7 @@ use evenkeel_augment::{
     Operation, PadMode, Pipeline, RandomCrop,
 };
 use evenkeel_lab::data::Kind;
-use evenkeel_lab::model::{Model, ModelRecipe};
+use evenkeel_lab::model::{Model, ModelRecipe, Stem};
 use evenkeel_nn::{
     BatchNormConfig, DropConnectLinearConfig, DropoutConfig, GroupNormConfig, InstanceNormConfig,
     LayerNormConfig, NormKind, Pass, RmsNormConfig, SpatialDropoutConfig, cross_entropy,
@@ -206,17 +206,17 @@ impl BurnNet {
     }
 }
 
-/// A training step of `model`, each call one, as a time.
+/// A training step of `model` on a batch of images of so many values, each call one, as a time.
 fn stepper<M: Module>(
     model: M,
+    [batch, values]: [usize; 2],
     forward: impl Fn(&M, Tensor<2>) -> Tensor<2>,
 ) -> impl FnMut() -> Duration {
-    const BATCH: usize = 128;
     let momentum = MomentumConfig::new().with_dampening(0.0);
     let mut optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
-    let x = Tensor::<2>::random([BATCH, 784], Distribution::Normal(0.0, 1.0), &device());
-    let labels: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
-    let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &device());
+    let x = Tensor::<2>::random([batch, values], Distribution::Normal(0.0, 1.0), &device());
+    let labels: Vec<i64> = (0..batch as i64).map(|i| i % 10).collect();
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch]), &device());
     let mut model = Some(model);
     move || {
         let start = Instant::now();
@@ -228,43 +228,87 @@ fn stepper<M: Module>(
     }
 }
 
-/// The same net with our layers and with Burn's, a step of each in turn: the machine's moods meet
-/// both.
-pub fn training_step(allocator: &str) {
-    if !wanted("train_step") {
-        return;
+fn images([channels, height, width]: [usize; 3]) -> Kind {
+    Kind::Images {
+        height,
+        width,
+        channels,
     }
+}
+
+fn convnet(device: &Device) -> Model {
     let recipe = ModelRecipe::Convnet {
         widths: WIDTHS.to_vec(),
         pool_after: POOL_AFTER.to_vec(),
         norm: NormKind::Batch,
         dropout: 0.0,
     };
-    let kind = Kind::Images {
-        height: 28,
-        width: 28,
-        channels: 1,
+    let model = recipe.build(&images([1, 28, 28]), 10, device);
+    model.expect("the net fits the images")
+}
+
+fn forward_in_training(model: &Model, x: Tensor<2>) -> Tensor<2> {
+    model.forward(x, &Pass::train(0, 0))
+}
+
+/// The same net with our layers and with Burn's, a step of each in turn: the machine's moods meet
+/// both.
+pub fn training_step(allocator: &str) {
+    if !wanted("train_step") {
+        return;
+    }
+    for batch in [128, 8] {
+        let size = [batch, 28 * 28];
+        let mut ours = stepper(convnet(&device()), size, forward_in_training);
+        let mut burns = stepper(BurnNet::new(&device()), size, BurnNet::forward);
+        let [ours, burns] = measure(15, || [ours(), burns()]);
+        let shape = [batch, 1, 28, 28];
+        for (peer, times) in [("evenkeel", ours), ("burn", burns)] {
+            let peer = format!("{peer}, {allocator}");
+            report("train_step/convnet", &shape, &peer, &times);
+        }
+    }
+    let recipe = ModelRecipe::Resnet18 {
+        width: 64,
+        stem: Stem::Small,
+        norm: NormKind::Batch,
+        dropout: 0.0,
     };
-    let model = recipe
-        .build(&kind, 10, &device())
-        .expect("the net fits the images");
-    let pass = Pass::train(0, 0);
-    let mut ours = stepper(model, |model: &Model, x| model.forward(x, &pass));
-    let mut burns = stepper(BurnNet::new(&device()), BurnNet::forward);
-    let [ours, burns] = measure(15, || [ours(), burns()]);
-    let shape = [128, 1, 28, 28];
-    report(
-        "train_step/convnet",
-        &shape,
-        &format!("evenkeel, {allocator}"),
-        &ours,
-    );
-    report(
-        "train_step/convnet",
-        &shape,
-        &format!("burn, {allocator}"),
-        &burns,
-    );
+    let model = recipe.build(&images([3, 32, 32]), 10, &device());
+    let model = model.expect("the net fits the images");
+    let mut step = stepper(model, [64, 3 * 32 * 32], forward_in_training);
+    let [times] = measure(7, || [step()]);
+    let peer = format!("evenkeel, {allocator}");
+    report("train_step/resnet18", &[64, 3, 32, 32], &peer, &times);
+}
+
+/// Predictions of the trained net, with our layers and with Burn's.
+pub fn inference(allocator: &str) {
+    if !wanted("infer") {
+        return;
+    }
+    let device = Device::flex();
+    let (ours, burns) = (convnet(&device), BurnNet::new(&device));
+    for batch in [128, 8] {
+        let normal = Distribution::Normal(0.0, 1.0);
+        let x = Tensor::<2>::random([batch, 28 * 28], normal, &device);
+        let time = |forward: &dyn Fn(Tensor<2>) -> Tensor<2>| {
+            let start = Instant::now();
+            black_box(forward(x.clone()));
+            start.elapsed()
+        };
+        let [ours, burns] = measure(15, || {
+            [
+                time(&|x| ours.forward(x, &Pass::test())),
+                time(&|x| burns.forward(x)),
+            ]
+        });
+        let shape = [batch, 1, 28, 28];
+        for (peer, times) in [("evenkeel", ours), ("burn", burns)] {
+            let peer = format!("{peer}, {allocator}");
+            report("infer/convnet", &shape, &peer, &times);
+        }
+    }
 }
 
 const IMAGES: usize = 10_000;
