@@ -44,6 +44,8 @@ mod pool;
 pub use average::{
     ExpectationGap, Moments, Predictive, expectation_gap, monte_carlo, monte_carlo_predictive,
 };
+#[cfg(feature = "cube")]
+pub use backend::MaskOperations;
 pub use backend::{
     ConvOperations, NoiseOperations, NormOperations, PartOperations, PoolOperations, Shake,
 };

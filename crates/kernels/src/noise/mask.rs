@@ -91,8 +91,24 @@ impl Dropout {
         }
     }
 
-    pub(super) fn key(&self) -> Key {
+    /// The key of the words, for kernels that compute the mask themselves.
+    pub const fn key(&self) -> Key {
         self.key
+    }
+
+    /// Words below this one are dropped.
+    pub const fn threshold(&self) -> u32 {
+        self.threshold
+    }
+
+    /// The factor of what is kept.
+    pub const fn kept(&self) -> f64 {
+        self.kept
+    }
+
+    /// Consecutive elements that share an element of the mask.
+    pub const fn run(&self) -> u64 {
+        self.run
     }
 }
 

@@ -3,6 +3,7 @@
 //! | device | implementation |
 //! |---|---|
 //! | `Device::flex()` | `flex`: the fused kernels of `evenkeel-kernels` |
+//! | CUDA, Vulkan, Metal, ROCm, WebGPU | `cube`, for masks: CubeCL kernels |
 //! | any other | `composed`: Burn's own tensor operations |
 //!
 //! Each family of operations has a backend extension, a trait of what is dispatched; `autodiff` says
@@ -11,12 +12,16 @@
 
 mod composed;
 mod conv;
+#[cfg(feature = "cube")]
+mod cube;
 mod flex;
 mod noise;
 mod norm;
 mod pool;
 
 pub use conv::ConvOperations;
+#[cfg(feature = "cube")]
+pub use noise::MaskOperations;
 pub use noise::{NoiseOperations, Shake};
 pub use norm::{NormOperations, PartOperations};
 pub use pool::PoolOperations;
@@ -30,6 +35,8 @@ pub(crate) use norm::{
 pub(crate) use pool::{global_avg_pool, max_pool, planes};
 
 use burn::backend::DispatchDevice;
+#[cfg(feature = "cube")]
+use burn::tensor::Tensor;
 use burn::tensor::{DType, Device, FloatDType};
 
 /// What tensors of this type are computed in: half precision is for storage. Squares of 300 are more
@@ -48,6 +55,15 @@ fn has_kernels(device: Device) -> bool {
         device.without_autodiff().as_dispatch(),
         DispatchDevice::Flex(_)
     )
+}
+
+/// Whether `x` is on a GPU where kernels for tensors like it run.
+#[cfg(feature = "cube")]
+fn has_cube_kernels<const D: usize>(x: &Tensor<D>) -> bool {
+    match x.device().without_autodiff().as_dispatch() {
+        DispatchDevice::Cube(cube) => cube::supports(cube, x.dtype(), x.shape().num_elements()),
+        _ => false,
+    }
 }
 
 fn no_second_derivative(operation: &str) -> ! {

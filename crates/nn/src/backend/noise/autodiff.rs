@@ -21,14 +21,14 @@ use super::{NoiseOperations, Shake};
 use crate::backend::no_second_derivative;
 
 /// How an output is computed again.
-struct Again<B, F, const N: usize> {
+pub(super) struct Again<B, F, const N: usize> {
     parents: [NodeId; N],
     forward: F,
     backend: PhantomData<fn(B)>,
 }
 
 impl<B, F, const N: usize> Again<B, F, N> {
-    fn new(parents: [NodeId; N], forward: F) -> Self {
+    pub(super) fn new(parents: [NodeId; N], forward: F) -> Self {
         Self {
             parents,
             forward,
@@ -332,9 +332,27 @@ mod tests {
     /// once, and all gradients are the same bits.
     #[test]
     fn outputs_are_computed_again_with_the_same_noise() {
-        let plain = Device::flex().autodiff();
-        let checkpointing = Device::flex().autodiff().gradient_checkpointing();
-        for operation in operations() {
+        assert_computed_again(Device::flex(), &operations());
+    }
+
+    #[cfg(feature = "cube")]
+    #[test]
+    fn masks_on_gpus_are_too() {
+        if let Some(device) = crate::backend::cube::gpu::device("masks_on_gpus_are_too") {
+            let masks: [Operation; 3] = [
+                |x, _| operations::dropout(x, mask()),
+                |x, other| operations::dropout_add(x, other, mask().over_runs_of(9)),
+                |x, _| operations::dropout_around(x, mask(), -1.0, 0.5),
+            ];
+            assert_computed_again(device, &masks);
+        }
+    }
+
+    #[track_caller]
+    fn assert_computed_again(device: Device, operations: &[Operation]) {
+        let plain = device.clone().autodiff();
+        let checkpointing = device.autodiff().gradient_checkpointing();
+        for operation in operations {
             let run = |device: &Device| -> (Vec<TensorData>, usize) {
                 let leaf = |seed| {
                     let data = random([4, 3, 9], seed).into_data();

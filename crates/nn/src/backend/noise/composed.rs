@@ -1,6 +1,7 @@
 //! Noise composed of Burn's operations.
 //!
-//! Masks and factors are computed on the host, so that they are the same bits as the kernels'.
+//! Factors are computed on the host, so that they are the same bits as the kernels'; masks on GPUs are
+//! a kernel's there.
 
 use burn::tensor::{Element, FloatDType, Shape, Tensor, TensorData};
 use evenkeel_kernels::{self as kernels, DropConnect, Dropout, Factors, Float, Shares};
@@ -8,8 +9,16 @@ use evenkeel_kernels::{self as kernels, DropConnect, Dropout, Factors, Float, Sh
 use super::Shake;
 use crate::backend::composed::widened;
 use crate::backend::computed_in;
+#[cfg(feature = "cube")]
+use crate::backend::has_cube_kernels;
 
 pub(super) fn multiply<const D: usize>(x: Tensor<D>, factors: Factors) -> Tensor<D> {
+    #[cfg(feature = "cube")]
+    if let Factors::Dropout(dropout) = factors
+        && has_cube_kernels(&x)
+    {
+        return super::mask::mask(x, dropout);
+    }
     let dtype = x.dtype();
     let factors = beside(&x, &factors);
     (widened(x, dtype) * factors).cast(dtype)
@@ -21,8 +30,8 @@ pub(super) fn dropout_add<const D: usize>(
     dropout: Dropout,
 ) -> Tensor<D> {
     let dtype = x.dtype();
-    let mask = beside(&x, &Factors::Dropout(dropout));
-    (widened(residual, dtype) + widened(x, dtype) * mask).cast(dtype)
+    let masked = multiply(widened(x, dtype), Factors::Dropout(dropout));
+    (widened(residual, dtype) + masked).cast(dtype)
 }
 
 pub(super) fn dropout_around<const D: usize>(
@@ -32,8 +41,8 @@ pub(super) fn dropout_around<const D: usize>(
     shift: f64,
 ) -> Tensor<D> {
     let dtype = x.dtype();
-    let mask = beside(&x, &Factors::Dropout(dropout));
-    ((widened(x, dtype) - centre) * mask + shift).cast(dtype)
+    let masked = multiply(widened(x, dtype) - centre, Factors::Dropout(dropout));
+    (masked + shift).cast(dtype)
 }
 
 /// A mix by β, and what is missing to that by α as a constant, so that the gradient is β's.

@@ -2,7 +2,11 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "cube")]
+mod cube;
 mod flex;
+#[cfg(feature = "cube")]
+mod mask;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -10,6 +14,9 @@ use burn::tensor::Tensor;
 use evenkeel_kernels::{Branch, DropConnect, Dropout, Factors, Shares};
 
 use super::has_kernels;
+
+#[cfg(feature = "cube")]
+pub use mask::MaskOperations;
 
 /// Shake-shake's shares, which differ between the directions.
 #[derive(Clone, Copy, Debug)]
