@@ -6,6 +6,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
+use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_fusion::custom::{
@@ -53,6 +54,11 @@ pub(super) fn elem(dtype: DType) -> ElemType {
 /// What tensors of this type are stored in and computed in.
 pub(super) fn elems(dtype: DType) -> [ElemType; 2] {
     [elem(dtype), elem(computed_in(dtype).into())]
+}
+
+/// A small tensor, such as a parameter, in the type that tensors of `dtype` are computed in.
+pub(super) fn widened(tensor: CubeTensor, dtype: DType) -> CubeTensor {
+    into_contiguous(cast(tensor, computed_in(dtype).into()))
 }
 
 /// A contiguous tensor on the device of another one, not yet written.

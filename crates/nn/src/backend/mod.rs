@@ -3,7 +3,7 @@
 //! | device | implementation |
 //! |---|---|
 //! | `Device::flex()` | `flex`: the fused kernels of `evenkeel-kernels` |
-//! | CUDA, Vulkan, Metal, ROCm, WebGPU | `cube`, for masks: CubeCL kernels |
+//! | CUDA, Vulkan, Metal, ROCm, WebGPU | `cube`, for norms and masks: CubeCL kernels |
 //! | any other | `composed`: Burn's own tensor operations |
 //!
 //! Each family of operations has a backend extension, a trait of what is dispatched; `autodiff` says
@@ -35,9 +35,7 @@ pub(crate) use norm::{
 pub(crate) use pool::{global_avg_pool, max_pool, planes};
 
 use burn::backend::DispatchDevice;
-#[cfg(feature = "cube")]
-use burn::tensor::Tensor;
-use burn::tensor::{DType, Device, FloatDType};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 /// What tensors of this type are computed in: half precision is for storage. Squares of 300 are more
 /// than `f16` holds, and 256 + 1 is 256 in `bf16`; so sums, statistics and reciprocal deviations are
@@ -50,6 +48,7 @@ pub(crate) fn computed_in(dtype: DType) -> FloatDType {
     }
 }
 
+/// Whether there are the CPU's kernels.
 fn has_kernels(device: Device) -> bool {
     matches!(
         device.without_autodiff().as_dispatch(),
@@ -64,6 +63,15 @@ fn has_cube_kernels<const D: usize>(x: &Tensor<D>) -> bool {
         DispatchDevice::Cube(cube) => cube::supports(cube, x.dtype(), x.shape().num_elements()),
         _ => false,
     }
+}
+
+/// Whether there are kernels for `x`, on a GPU or on the CPU.
+fn has_any_kernels<const D: usize>(x: &Tensor<D>) -> bool {
+    #[cfg(feature = "cube")]
+    if has_cube_kernels(x) {
+        return true;
+    }
+    has_kernels(x.device())
 }
 
 fn no_second_derivative(operation: &str) -> ! {

@@ -2,6 +2,8 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "cube")]
+mod cube;
 mod flex;
 mod part;
 
@@ -14,14 +16,14 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 use evenkeel_kernels::{Activation, RowNorm};
 
-use super::has_kernels;
+use super::{has_any_kernels, has_kernels};
 
 /// Fused norms: inputs are `[N, C, ...]`, statistics and affine parameters `[C]`.
 ///
 /// Tensors need not be of one type: outputs are of the input's type, gradients of the type of what
 /// they are the gradient of, statistics in what the input is computed in: `f64` for `f64`, otherwise
 /// `f32`.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait NormOperations: Backend {
     /// Batch norm by the statistics of `x`: output, mean, biased variance, reciprocal deviation.
     fn channel_norm(
@@ -114,7 +116,7 @@ pub(crate) fn batch_norm_train<const D: usize>(
     epsilon: f64,
     activation: Activation,
 ) -> Normalized<D> {
-    if !has_kernels(x.device()) {
+    if !has_any_kernels(&x) {
         return composed::batch_norm_train(x, scale, shift, epsilon, activation);
     }
     let (output, mean, variance, _) = <Dispatch as NormOperations>::channel_norm(
@@ -178,7 +180,7 @@ pub(crate) fn batch_norm_apply<const D: usize>(
     shift: Tensor<1>,
     activation: Activation,
 ) -> Tensor<D> {
-    if !has_kernels(x.device()) {
+    if !has_any_kernels(&x) {
         return composed::batch_norm_apply(x, mean, reciprocal_deviation, scale, shift, activation);
     }
     Tensor::from_dispatch(<Dispatch as NormOperations>::channel_norm_apply(
@@ -199,7 +201,7 @@ pub(crate) fn row_norm<const D: usize>(
     shift: Tensor<1>,
     norm: RowNorm,
 ) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
-    if !has_kernels(x.device()) {
+    if !has_any_kernels(&x) {
         return composed::row_norm(x, scale, shift, norm);
     }
     let (output, mean, r) = <Dispatch as NormOperations>::row_norm(
