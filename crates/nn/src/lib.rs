@@ -20,10 +20,10 @@
 //! assert_eq!(y.dims(), test.dims());
 //! ```
 //!
-//! On the CPU ([`Device::flex`](burn::tensor::Device::flex)) the layers run fused kernels; on any
-//! other device they are composed of Burn's own operations. A program that trains on the CPU
-//! should use a global allocator that keeps its memory, such as mimalloc: a third of Burn's time
-//! there is page faults of freshly mapped buffers.
+//! On the CPU ([`Device::flex`](burn::tensor::Device::flex)) the layers run fused kernels; so do norms
+//! and masks on GPUs, with the features `wgpu` and `cuda`. All else is composed of Burn's own
+//! operations. A program that trains on the CPU should use a global allocator that keeps its memory,
+//! such as mimalloc: a third of Burn's time there is page faults of freshly mapped buffers.
 #![forbid(unsafe_code)]
 
 mod average;
