@@ -5,6 +5,8 @@ A case holds the parameters as evenkeel-augment records them, so that replaying 
 import base64
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +306,114 @@ for name, transform, settings in [
     operation(name, f"torchvision policies' `{transform}` on a PIL image",
               [(recorded, lambda image, transform=transform, m=m: transformed(image, transform, m))
                for recorded, m in settings], WIDE, f"policy {transform}")
+
+# Encoded images: ../encoded/, with the pixels that Pillow reads from them in ../decoding.json
+
+FILES = HERE.parent / "encoded"
+FILES.mkdir(exist_ok=True)
+for path in FILES.iterdir():
+    path.unlink()
+decoded = []
+
+
+def read(path, colors):
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I;16"):
+        # `convert` cuts off what is above 255; Pillow keeps the high byte of the other 16-bit images.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB").convert("L") if colors == "gray" and image.mode == "P" else \
+        image.convert({"gray": "L", "rgb": "RGB"}[colors])
+
+
+def encoded(name, image, **settings):
+    path = FILES / name
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+    else:
+        image.save(path, **settings)
+    for colors in ["gray", "rgb"]:
+        decoded.append({"file": name, "colors": colors} | as_case(read(path, colors)))
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def png(width, height, depth, kind, rows, interlaced=False):
+    """Kinds and depths that Pillow does not write."""
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+photo, gray = INPUTS["photo"], INPUTS["gray"]
+opaque = INPUTS["opacity"]
+palette = photo.quantize(16)
+bilevel = gray.convert("1")
+deep = (np.asarray(photo).astype(np.uint16) * 251 + 77).astype(">u2")
+deep_gray = Image.fromarray(deep[:, :, 0].astype(np.uint16))
+see_through = palette.copy()
+see_through.info["transparency"] = 3
+edge = Image.fromarray(smooth(17, 33, 3))
+size = {"width": photo.width, "height": photo.height}
+
+for quality, subsampling in [(90, 0), (75, 1), (75, 2), (30, 2)]:
+    encoded(f"q{quality}-s{subsampling}.jpg", edge, quality=quality, subsampling=subsampling)
+encoded("progressive.jpg", edge, quality=80, progressive=True)
+encoded("restarts.jpg", edge, quality=80, restart_marker_blocks=1)
+encoded("gray.jpg", gray, quality=90)
+encoded("gray-progressive.jpg", gray, quality=90, progressive=True)
+encoded("cmyk.jpg", photo.convert("CMYK"), quality=95)
+encoded("pixel.jpg", INPUTS["pixel"])
+for orientation in range(1, 9):
+    encoded(f"turned-{orientation}.jpg", photo, quality=90, subsampling=0, exif=turned(orientation))
+
+encoded("rgb.png", photo)
+encoded("gray.png", gray)
+encoded("opacity.png", opaque)
+encoded("gray-opacity.png", opaque.convert("LA"))
+encoded("palette.png", palette)
+encoded("palette-4-bits.png", palette, bits=4)
+encoded("palette-opacity.png", see_through)
+encoded("bilevel.png", bilevel)
+encoded("gray-16-bits.png", deep_gray)
+encoded("rgb-16-bits.png", png(**size, depth=16, kind=2, rows=[row.tobytes() for row in deep]))
+encoded("gray-opacity-16-bits.png",
+        png(**size, depth=16, kind=4, rows=[row.tobytes() for row in np.ascontiguousarray(deep[:, :, :2])]))
+encoded("gray-2-bits.png", png(9, 2, depth=2, kind=0, rows=[bytes([0b00011011, 0b11100100, 0b01000000])] * 2))
+encoded("turned.png", photo, exif=turned(6))
+
+encoded("lossless.webp", photo, lossless=True)
+encoded("lossless-opacity.webp", opaque, lossless=True, exact=True)
+encoded("lossy.webp", edge, quality=80)
+encoded("lossy-opacity.webp", opaque, quality=80)
+encoded("turned.webp", photo, lossless=True, exif=turned(3))
+encoded("frames.webp", photo, lossless=True, save_all=True, append_images=[photo.rotate(180)])
+
+encoded("rgb.bmp", photo)
+encoded("gray.bmp", gray)
+encoded("palette.bmp", palette)
+encoded("bilevel.bmp", bilevel)
+
+encoded("rgb.tif", photo)
+encoded("rgb-lzw.tif", photo, compression="tiff_lzw")
+encoded("rgb-deflate.tif", photo, compression="tiff_adobe_deflate")
+encoded("rgb-packbits.tif", photo, compression="packbits")
+encoded("gray.tif", gray)
+encoded("gray-16-bits.tif", deep_gray)
+encoded("opacity.tif", opaque)
+encoded("cmyk.tif", photo.convert("CMYK"))
+encoded("palette.tif", palette)
+encoded("bilevel.tif", bilevel)
+encoded("turned.tif", photo, exif=turned(8))
+
+encoded("palette.gif", palette)
+encoded("opacity.gif", see_through, transparency=3)
+encoded("frames.gif", palette, save_all=True, append_images=[palette.rotate(180)])
+encoded("interlaced.gif", palette, interlace=True)
+
+write("../decoding", decoded)

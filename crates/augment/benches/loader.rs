@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use divan::{Bencher, counter::ItemsCount};
 use evenkeel_augment::{
-    AugmentedImages, Cutout, Error, HorizontalFlip, ImageSource, Loader, LoaderOptions, Normalize,
-    Operation, PadMode, Pipeline, RandomCrop,
+    AugmentedImages, Cutout, Error, HorizontalFlip, Image, ImageSource, Loader, LoaderOptions,
+    Normalize, Operation, PadMode, Pipeline, RandomCrop, Size, Sizes,
 };
 
 #[global_allocator]
@@ -30,14 +30,18 @@ impl ImageSource for Pictures {
         IMAGES
     }
 
-    fn size(&self) -> [usize; 3] {
-        [self.side, self.side, self.channels]
+    fn sizes(&self) -> Sizes {
+        Size::new(self.side, self.side).into()
     }
 
-    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error> {
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn read(&self, index: usize, mut memory: Vec<u8>) -> Result<Image, Error> {
         let bytes = self.side * self.side * self.channels;
-        pixels.extend_from_slice(&self.pixels[index * bytes..][..bytes]);
-        Ok(())
+        memory.extend_from_slice(&self.pixels[index * bytes..][..bytes]);
+        Image::new(self.side, self.side, self.channels, memory)
     }
 
     fn label(&self, index: usize) -> u32 {

@@ -9,6 +9,9 @@ pub enum Error {
     /// An image that cannot be one.
     #[error("image: {0}")]
     Image(String),
+    /// A file that is no image, is damaged or exceeds a limit.
+    #[error("{0}")]
+    Decode(String),
     /// An operation's settings are out of range, or do not fit the images.
     #[error("step {step} ({operation}): {problem}")]
     Operation {

@@ -1,7 +1,7 @@
 //! What batches are made of: examples as rows of numbers, and images as such.
 
 use crate::pipeline::Checked;
-use crate::{Error, Image, Pipeline, Sample, Stream};
+use crate::{Error, Image, Pipeline, Sample, Sizes, Stream};
 
 /// Examples as rows of numbers with a label.
 pub trait Examples: Send + Sync {
@@ -26,7 +26,7 @@ pub trait ExampleWriter {
     fn write(&mut self, sample: Sample, features: &mut [f32]) -> Result<u32, Error>;
 }
 
-/// Images with labels, all of one size.
+/// Images with labels.
 pub trait ImageSource: Send + Sync {
     /// How many there are.
     fn len(&self) -> usize;
@@ -36,12 +36,15 @@ pub trait ImageSource: Send + Sync {
         self.len() == 0
     }
 
-    /// Width, height, channels of each.
-    fn size(&self) -> [usize; 3];
+    /// The sizes that they have.
+    fn sizes(&self) -> Sizes;
 
-    /// Appends the bytes of image `index`, of this size, to the empty `pixels` (rows of interleaved
-    /// channels). This copy is the one that the pipeline then changes in place.
-    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error>;
+    /// Values a pixel, in all of them.
+    fn channels(&self) -> usize;
+
+    /// Image `index`, to be changed in place by the pipeline. `memory` is empty and may become its
+    /// pixels, so that nothing is allocated where sizes recur.
+    fn read(&self, index: usize, memory: Vec<u8>) -> Result<Image, Error>;
 
     /// The label of image `index`.
     fn label(&self, index: usize) -> u32;
@@ -58,8 +61,7 @@ impl<S: ImageSource> AugmentedImages<S> {
     /// # Errors
     /// If the pipeline does not fit the images.
     pub fn new(source: S, pipeline: &Pipeline, seed: u64) -> Result<Self, Error> {
-        let [width, height, channels] = source.size();
-        let pipeline = pipeline.check(width, height, channels)?;
+        let pipeline = pipeline.check(source.sizes(), source.channels())?;
         Ok(Self {
             source,
             pipeline,
@@ -99,15 +101,13 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
             pipeline,
             seed,
         } = self.images;
-        let mut pixels = std::mem::take(&mut self.pixels);
-        pixels.clear();
-        source.read(sample.index, &mut pixels)?;
-        let [width, height, channels] = pipeline.input;
-        let mut image =
-            Image::new(width, height, channels, pixels).map_err(|error| Error::Example {
-                index: sample.index,
-                problem: error.to_string(),
-            })?;
+        let mut memory = std::mem::take(&mut self.pixels);
+        memory.clear();
+        let mut image = source.read(sample.index, memory)?;
+        pipeline.admit(&image).map_err(|problem| Error::Example {
+            index: sample.index,
+            problem,
+        })?;
         let stream = Stream::new(*seed, sample);
         pipeline.write(&mut image, stream, &mut self.scratch, features);
         self.pixels = image.into_pixels();
@@ -118,9 +118,9 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cutout, HorizontalFlip, Normalize, Operation, PadMode, RandomCrop};
+    use crate::{Cutout, HorizontalFlip, Normalize, Operation, PadMode, RandomCrop, Size};
 
-    /// Three images of 3×2 with two channels; the last is a byte short, reading on is an error.
+    /// Three images of 3×2 with two channels; the last is a row short, reading on is an error.
     struct Few;
 
     impl ImageSource for Few {
@@ -128,17 +128,22 @@ mod tests {
             4
         }
 
-        fn size(&self) -> [usize; 3] {
-            [3, 2, 2]
+        fn sizes(&self) -> Sizes {
+            Size::new(3, 2).into()
         }
 
-        fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error> {
+        fn channels(&self) -> usize {
+            2
+        }
+
+        fn read(&self, index: usize, mut memory: Vec<u8>) -> Result<Image, Error> {
             if index > 2 {
                 let problem = "unreadable".into();
                 return Err(Error::Example { index, problem });
             }
-            pixels.extend((0..12 - (index == 2) as u8).map(|i| i + 20 * index as u8));
-            Ok(())
+            let height = 2 - usize::from(index == 2);
+            memory.extend((0..6 * height as u8).map(|i| i + 20 * index as u8));
+            Image::new(3, height, 2, memory)
         }
 
         fn label(&self, index: usize) -> u32 {
@@ -179,9 +184,7 @@ mod tests {
             let sample = Sample { epoch, index };
             let mut features = [f32::NAN; 12];
             assert_eq!(writer.write(sample, &mut features), Ok(index as u32 + 5));
-            let mut pixels = Vec::new();
-            Few.read(index, &mut pixels).unwrap();
-            let image = Image::new(3, 2, 2, pixels).unwrap();
+            let image = Few.read(index, Vec::new()).unwrap();
             let picture = pipeline().augment(&image, Stream::new(6, sample)).unwrap();
             for (position, number) in features.iter().enumerate() {
                 let (channel, y, x) = (position / 6, position / 2 % 3, position % 2);
@@ -200,7 +203,13 @@ mod tests {
         let expected = features;
 
         let mut writer = images.writer();
-        for (index, problem) in [(2, "expected 12 bytes"), (3, "unreadable")] {
+        for (index, problem) in [
+            (
+                2,
+                "expected an image of 3×2 with 2 channels, found 3×1 with 2",
+            ),
+            (3, "unreadable"),
+        ] {
             let error = writer.write(sample(index), &mut features).unwrap_err();
             let error = error.to_string();
             assert!(error.starts_with(&format!("example {index}: ")), "{error}");

@@ -17,7 +17,7 @@ pub struct Image {
 /// The longest side, as in the file formats that images come from.
 pub(crate) const LONGEST_SIDE: usize = 65_535;
 /// Bounds the memory that a file or a recipe can ask for.
-const MOST_PIXELS: usize = 1 << 28;
+pub(crate) const MOST_PIXELS: usize = 1 << 28;
 
 impl Image {
     /// # Errors

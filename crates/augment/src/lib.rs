@@ -68,6 +68,7 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+mod decode;
 mod error;
 mod examples;
 mod image;
@@ -81,6 +82,7 @@ mod words;
 mod workers;
 
 pub use convert::Normalize;
+pub use decode::{Colors, DecodeLimits, decode};
 pub use error::Error;
 pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageSource};
 pub use image::Image;

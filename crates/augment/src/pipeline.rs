@@ -23,26 +23,22 @@ pub struct Pipeline {
 pub(crate) struct Checked {
     operations: Vec<Operation>,
     tables: Tables,
-    /// Width, height, channels of what comes in and of what goes out.
-    pub input: [usize; 3],
+    /// What comes in.
+    input: Sizes,
+    /// Width, height, channels of what goes out.
     pub output: [usize; 3],
 }
 
 impl Pipeline {
-    /// Checks every setting for images of this size.
-    pub(crate) fn check(
-        &self,
-        width: usize,
-        height: usize,
-        channels: usize,
-    ) -> Result<Checked, Error> {
+    /// Checks every setting for images of these sizes.
+    pub(crate) fn check(&self, sizes: Sizes, channels: usize) -> Result<Checked, Error> {
         check_channels(channels)?;
-        let size = self.output_size(width, height)?;
+        let size = self.only_size(sizes)?;
         Ok(Checked {
             operations: self.operations.clone(),
             tables: self.normalize.tables(channels)?,
-            input: [width, height, channels],
-            output: [size.0, size.1, channels],
+            input: sizes,
+            output: [size.width, size.height, channels],
         })
     }
 
@@ -51,10 +47,19 @@ impl Pipeline {
     /// # Errors
     /// If a setting is out of range or does not fit; names the step and the field.
     pub fn output_sizes(&self, width: usize, height: usize) -> Result<Sizes, Error> {
-        check_size(width, height).map_err(Error::Image)?;
+        self.sizes(Size::new(width, height).into())
+    }
+
+    /// The sizes that may come out for images of any of these sizes.
+    ///
+    /// # Errors
+    /// As [`Pipeline::output_sizes`].
+    pub fn sizes(&self, of: Sizes) -> Result<Sizes, Error> {
+        for size in [of.least, of.most] {
+            check_size(size.width, size.height).map_err(Error::Image)?;
+        }
         let mut operations = self.operations.iter().enumerate();
-        let size = Sizes::fixed(Size::new(width, height));
-        operations.try_fold(size, |sizes, (step, operation)| {
+        operations.try_fold(of, |sizes, (step, operation)| {
             let sizes = operation
                 .check_nesting()
                 .and_then(|()| operation.check(sizes));
@@ -62,14 +67,22 @@ impl Pipeline {
         })
     }
 
+    /// The one size that comes out for images of any of these sizes.
+    ///
+    /// # Errors
+    /// As [`Pipeline::output_size`].
+    pub fn only_size(&self, of: Sizes) -> Result<Size, Error> {
+        let sizes = self.sizes(of)?;
+        sizes.only().ok_or(Error::SizeVaries(sizes))
+    }
+
     /// The size `(width, height)` of what comes out for images of this size.
     ///
     /// # Errors
     /// As [`Pipeline::output_sizes`]; and if the size depends on what is drawn, as batches need one.
     pub fn output_size(&self, width: usize, height: usize) -> Result<(usize, usize), Error> {
-        let sizes = self.output_sizes(width, height)?;
-        let only = sizes.only().map(|size| (size.width, size.height));
-        only.ok_or(Error::SizeVaries(sizes))
+        let size = self.only_size(Size::new(width, height).into())?;
+        Ok((size.width, size.height))
     }
 
     /// What the operations draw for an image of this size, for recording and replaying.
@@ -129,7 +142,25 @@ fn refused(step: usize, operation: &'static str, problem: String) -> Error {
 }
 
 impl Checked {
-    /// Augments an image of the checked size in place, then converts it. `scratch` is memory to
+    /// Checks that an image is one that was expected.
+    pub fn admit(&self, image: &Image) -> Result<(), String> {
+        let Sizes { least, most } = self.input;
+        let [.., channels] = self.output;
+        let within = (least.width..=most.width).contains(&image.width())
+            && (least.height..=most.height).contains(&image.height())
+            && image.channels() == channels;
+        within.then_some(()).ok_or_else(|| {
+            format!(
+                "expected an image of {} with {channels} channels, found {}×{} with {}",
+                self.input,
+                image.width(),
+                image.height(),
+                image.channels()
+            )
+        })
+    }
+
+    /// Augments an admitted image in place, then converts it. `scratch` is memory to
     /// work in, kept between images.
     pub fn write(
         &self,
@@ -272,7 +303,7 @@ mod tests {
                 std: vec![1.0 / 255.0; channels],
             };
             let pipeline = Pipeline { operations, normalize };
-            let Ok(checked) = pipeline.check(width, height, channels) else {
+            let Ok(checked) = pipeline.check(Size::new(width, height).into(), channels) else {
                 return Ok(()); // does not fit
             };
             let pixels = (0..width * height * channels).map(|i| (i * 31 % 256) as u8).collect();
@@ -387,13 +418,19 @@ mod tests {
         "#;
         let mut pipeline: Pipeline = toml::from_str(text).unwrap();
         assert_eq!(pipeline.output_size(500, 375).unwrap(), (224, 224));
-        assert_eq!(pipeline.check(500, 375, 1).unwrap().output, [224, 224, 1]);
+        assert_eq!(
+            pipeline
+                .check(Size::new(500, 375).into(), 1)
+                .unwrap()
+                .output,
+            [224, 224, 1]
+        );
         pipeline.operations.pop();
         let sizes = pipeline.output_sizes(500, 375).unwrap();
         assert_eq!(sizes.to_string(), "341–640×256–480");
         for error in [
             pipeline.output_size(500, 375).unwrap_err(),
-            pipeline.check(500, 375, 1).unwrap_err(),
+            pipeline.check(Size::new(500, 375).into(), 1).unwrap_err(),
         ] {
             let error = error.to_string();
             assert!(error.contains("341–640×256–480 pixels"), "{error}");
@@ -408,9 +445,13 @@ mod tests {
         for (width, height) in [(0, 5), (6, 0), (usize::MAX, usize::MAX)] {
             assert!(pipeline().output_size(width, height).is_err());
             assert!(pipeline().draw(width, height, stream(0)).is_err());
-            assert!(pipeline().check(width, height, 1).is_err());
+            assert!(
+                pipeline()
+                    .check(Size::new(width, height).into(), 1)
+                    .is_err()
+            );
         }
-        assert!(pipeline().check(6, 5, 0).is_err());
+        assert!(pipeline().check(Size::new(6, 5).into(), 0).is_err());
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub struct Sizes {
 }
 
 impl Size {
-    pub(crate) fn new(width: usize, height: usize) -> Self {
+    /// This many columns and rows.
+    pub fn new(width: usize, height: usize) -> Self {
         Self { width, height }
     }
 
@@ -50,7 +51,8 @@ impl Sizes {
     }
 
     /// The narrowest ranges that hold both.
-    pub(crate) fn or(self, other: Self) -> Self {
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
         Self {
             least: Size::new(
                 self.least.width.min(other.least.width),

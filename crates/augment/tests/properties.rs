@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_augment::{
     AugmentedImages, Batch, Error, Image, ImageSource, Loader, LoaderOptions, Normalize, Operation,
-    Parameters, Pipeline, Sample, Stream,
+    Parameters, Pipeline, Sample, Size, Sizes, Stream,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -197,13 +197,16 @@ impl ImageSource for Pictures {
         30
     }
 
-    fn size(&self) -> [usize; 3] {
-        [20, 14, 3]
+    fn sizes(&self) -> Sizes {
+        Size::new(20, 14).into()
     }
 
-    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error> {
-        pixels.extend(image(20, 14, 3, index).pixels());
-        Ok(())
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn read(&self, index: usize, _: Vec<u8>) -> Result<Image, Error> {
+        Ok(image(20, 14, 3, index))
     }
 
     fn label(&self, index: usize) -> u32 {
@@ -249,6 +252,23 @@ fn batches_hold_the_pictures_of_every_operation_for_any_number_of_workers() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_fixed_draws_the_same_always() {
+    let (mut fixed, mut random) = (0, 0);
+    for operation in examples() {
+        let pipeline = pipeline(operation);
+        let draw = |index| pipeline.draw(20, 20, stream(index)).unwrap();
+        let same = (1..200).all(|index| draw(index) == draw(0));
+        if pipeline.operations[0].is_fixed() {
+            assert!(same, "{:?}", pipeline.operations);
+            fixed += 1;
+        } else {
+            random += usize::from(!same);
+        }
+    }
+    assert!(fixed >= 7 && random > 20, "{fixed}, {random}");
 }
 
 #[test]

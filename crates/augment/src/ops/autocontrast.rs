@@ -25,6 +25,10 @@ impl Draw for Autocontrast {
     fn draw(&self, _: Size, _: &mut Draws) -> Self {
         *self
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 impl Apply for Autocontrast {

@@ -44,6 +44,10 @@ impl Draw for CenterCrop {
             mode: PadMode::default(),
         }
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 /// The four corners of an image and its middle, as views: parameters to replay.

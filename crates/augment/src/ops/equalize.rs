@@ -26,6 +26,10 @@ impl Draw for Equalize {
     fn draw(&self, _: Size, _: &mut Draws) -> Self {
         *self
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 impl Apply for Equalize {

@@ -58,6 +58,10 @@ impl Draw for HorizontalFlip {
             flipped: draws.chance(self.probability),
         }
     }
+
+    fn is_fixed(&self) -> bool {
+        self.probability == 0.0 || self.probability == 1.0
+    }
 }
 
 impl Apply for Flipped {
@@ -93,6 +97,10 @@ impl Draw for VerticalFlip {
         FlippedVertically {
             flipped: draws.chance(self.probability),
         }
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.probability == 0.0 || self.probability == 1.0
     }
 }
 

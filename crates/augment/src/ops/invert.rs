@@ -24,6 +24,10 @@ impl Draw for Invert {
     fn draw(&self, _: Size, _: &mut Draws) -> Self {
         *self
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 impl Apply for Invert {

@@ -64,6 +64,7 @@ pub use lighting::{ColorShift, Lighting};
 pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
+pub(crate) use point::gray;
 pub use policy::{
     AugMix, AutoAugment, AutoAugmentPolicy, Chain, Dialect, MixedChains, PolicyStep, RandAugment,
     Transform, TrivialAugment, three_augment,
@@ -97,6 +98,11 @@ trait Draw {
     /// The lists of operations inside this one.
     fn nested(&self) -> Vec<&[Operation]> {
         Vec::new()
+    }
+
+    /// Whether the parameters are the same whatever is drawn.
+    fn is_fixed(&self) -> bool {
+        false
     }
 }
 
@@ -167,6 +173,14 @@ macro_rules! operations {
                     $(Self::$operation(operation) => {
                         Parameters::$operation(Draw::draw(operation, size, draws))
                     })*
+                }
+            }
+
+            /// Whether it does the same to all images of one size: a resize does, a random crop
+            /// does not. What is fixed can be a step of a view at test.
+            pub fn is_fixed(&self) -> bool {
+                match self {
+                    $(Self::$operation(operation) => Draw::is_fixed(operation),)*
                 }
             }
 

@@ -65,4 +65,8 @@ impl Draw for Pad {
     fn draw(&self, size: Size, _: &mut Draws) -> Window {
         self.window(size)
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }

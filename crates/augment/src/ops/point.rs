@@ -81,7 +81,7 @@ pub(super) fn histograms(image: &Image) -> Vec<[u32; 256]> {
 
 /// The gray of a colour: (19595·r + 38470·g + 7471·b)/2¹⁶, rounded, which is .299 r + .587 g + .114 b
 /// (ITU-R BT.601) in Pillow's fixed point.
-pub(super) fn gray([red, green, blue]: [u8; 3]) -> u8 {
+pub(crate) fn gray([red, green, blue]: [u8; 3]) -> u8 {
     let [red, green, blue] = [red, green, blue].map(u32::from);
     ((19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16) as u8
 }

@@ -148,6 +148,10 @@ impl Draw for Resize {
             antialias: self.antialias,
         }
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 impl ScaleJitter {

@@ -14,8 +14,8 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use evenkeel_augment::{
-    AugmentedImages, Cutout, Error, HorizontalFlip, ImageSource, Loader, LoaderOptions, Normalize,
-    Operation, PadMode, Pipeline, RandomCrop,
+    AugmentedImages, Cutout, Error, HorizontalFlip, Image, ImageSource, Loader, LoaderOptions,
+    Normalize, Operation, PadMode, Pipeline, RandomCrop, Size, Sizes,
 };
 use evenkeel_lab::data::Kind;
 use evenkeel_lab::model::{Model, ModelRecipe, Stem};
@@ -321,14 +321,18 @@ impl ImageSource for Pictures {
         IMAGES
     }
 
-    fn size(&self) -> [usize; 3] {
-        [SIDE, SIDE, 1]
+    fn sizes(&self) -> Sizes {
+        Size::new(SIDE, SIDE).into()
     }
 
-    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), Error> {
+    fn channels(&self) -> usize {
+        1
+    }
+
+    fn read(&self, index: usize, mut memory: Vec<u8>) -> Result<Image, Error> {
         let bytes = SIDE * SIDE;
-        pixels.extend_from_slice(&self.0[index * bytes..][..bytes]);
-        Ok(())
+        memory.extend_from_slice(&self.0[index * bytes..][..bytes]);
+        Image::new(SIDE, SIDE, 1, memory)
     }
 
     fn label(&self, index: usize) -> u32 {
