@@ -32,6 +32,11 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
              (compare --tta none)",
         );
     }
+    if args.data.is_none() {
+        for unreadable in &run.data.unreadable {
+            tell(&format!("note: unreadable: {unreadable}"));
+        }
+    }
     if let Some(path) = &args.predictions {
         write_atomic(path, predictions(&measured, &run.data.classes).as_bytes())?;
     }

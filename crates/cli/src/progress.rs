@@ -58,6 +58,9 @@ impl Progress {
                 } else {
                     String::new()
                 };
+                for unreadable in &run.data.unreadable {
+                    self.line(&format!("note: unreadable: {unreadable}"));
+                }
                 self.line(&format!(
                     "{}: {} training and {} {} examples, {} parameters, {steps} steps, seed {}{from}",
                     run.data.source,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::data::{Dataset, Kind, Source, Split};
+use crate::examples::Use;
 use crate::fit::recipe_of;
 use crate::model::Model;
 use crate::{examples, provenance, weights};
@@ -98,7 +99,7 @@ impl Evaluator {
             drop_last: false,
         };
         let loaders = pipelines.into_iter().map(|operations| {
-            let examples = examples::prepare(split, kind, preparation, operations, 0)?;
+            let examples = examples::prepare(split, kind, preparation, operations, 0, Use::Test)?;
             Ok(Loader::new(examples, options.clone())?)
         });
         Ok(Self {
@@ -188,9 +189,9 @@ pub(crate) fn open_run(
     }
     let recipe = recipe_of(&run, folder)?;
     let data = match source {
-        Some(source) => Dataset::open(source)?,
+        Some(source) => Dataset::open_with(source, &recipe.other_images())?,
         None => {
-            let data = Dataset::open(&recipe.data.source.parse()?)?;
+            let data = Dataset::open_with(&recipe.data.source.parse()?, &recipe.images())?;
             let data = match recipe.data.validation {
                 0.0 => data,
                 share => data.hold_out(share, recipe.seed)?,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use evenkeel_augment::{
-    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, HorizontalFlip, ImageSource,
-    Normalize, Operation, Pipeline, Sample,
+    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, HorizontalFlip, Image,
+    ImageSource, Normalize, Operation, Pipeline, Sample, Size, Sizes,
 };
 use evenkeel_record::Preparation;
 
 use crate::Error;
-use crate::data::{Dataset, Images, Kind, Split, Table};
+use crate::data::{Dataset, Files, Images, Kind, Split, Sums, Table};
 
 /// How examples become numbers whatever their augmentation, by statistics of the training data: per
 /// channel of images (on the scale 0..1), per column of a table. Where all values are equal, the
@@ -18,6 +18,12 @@ pub(crate) fn preparation(data: &Dataset) -> Preparation {
     let statistics: Vec<(f32, f32)> = match (&data.kind, &data.train) {
         (&Kind::Images { channels, .. }, Split::Images(images)) => (0..channels)
             .map(|channel| of_levels(images, channel, channels))
+            .collect(),
+        (_, Split::Files(files)) => (0..files.channels())
+            .map(|channel| {
+                let (mean, deviation) = Sums::statistics(files.sums(), channel);
+                (mean as f32, or_one(deviation))
+            })
             .collect(),
         (_, Split::Table(table)) => (0..table.columns).map(|j| of_column(table, j)).collect(),
         (Kind::Table { .. }, Split::Images(_)) => unreachable!("a source has one kind of examples"),
@@ -53,14 +59,33 @@ fn mean_and_deviation(values: impl Iterator<Item = (f64, f64)> + Clone) -> (f32,
     };
     let mean = average(&|x| x);
     let deviation = average(&|x| (x - mean).powi(2)).sqrt();
-    (
-        mean as f32,
-        if deviation > 0.0 {
-            deviation as f32
-        } else {
-            1.0
-        },
-    )
+    (mean as f32, or_one(deviation))
+}
+
+/// What values that are all equal are divided by.
+fn or_one(deviation: f64) -> f32 {
+    if deviation > 0.0 {
+        deviation as f32
+    } else {
+        1.0
+    }
+}
+
+/// Where only pictures are made, no numbers of them.
+pub(crate) fn unnormalized() -> Normalize {
+    Normalize {
+        mean: Vec::new(),
+        std: Vec::new(),
+    }
+}
+
+/// What examples are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Images in files go through the operations as they are in their files.
+    Train,
+    /// Images in files are brought to the net's size before the operations.
+    Test,
 }
 
 /// A split as examples, through these operations.
@@ -68,49 +93,70 @@ pub(crate) fn prepare(
     split: &Split,
     kind: &Kind,
     preparation: &Preparation,
-    operations: Vec<Operation>,
+    mut operations: Vec<Operation>,
     seed: u64,
+    purpose: Use,
 ) -> Result<Arc<dyn Examples>, Error> {
-    match (split, kind) {
-        (
-            Split::Images(images),
-            &Kind::Images {
-                height,
-                width,
-                channels,
-            },
-        ) => {
-            let Preparation { mean, deviation } = preparation.clone();
-            let pipeline = Pipeline {
-                operations,
-                normalize: Normalize {
-                    mean,
-                    std: deviation,
-                },
-            };
-            let size = pipeline.output_size(width, height);
-            let size =
-                size.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
-            if size != (width, height) {
-                return Err(Error::Unfit(format!(
-                    "augment.operations turn images of {width}×{height} into {}×{}; expected the \
-                     same size, as the net sees whole images at test",
-                    size.0, size.1
-                )));
+    let Kind::Images {
+        height,
+        width,
+        channels,
+    } = *kind
+    else {
+        return match split {
+            Split::Table(table) if operations.is_empty() => Ok(Arc::new(Rows {
+                table: table.clone(),
+                preparation: preparation.clone(),
+            })),
+            _ => Err(Error::Unfit(
+                "augment.operations are for images, and the data is a table; remove them".into(),
+            )),
+        };
+    };
+    let seen = Size::new(width, height);
+    let sizes = match split {
+        Split::Files(files) => {
+            // A training without operations sees what the test sees.
+            if purpose == Use::Test || operations.is_empty() {
+                operations.splice(0..0, files.test.iter().cloned());
             }
+            files.sizes().unwrap_or(seen.into())
+        }
+        _ => seen.into(),
+    };
+    let Preparation { mean, deviation } = preparation.clone();
+    let pipeline = Pipeline {
+        operations,
+        normalize: Normalize {
+            mean,
+            std: deviation,
+        },
+    };
+    let size = pipeline.only_size(sizes);
+    let size = size.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
+    if size != seen {
+        return Err(Error::Unfit(format!(
+            "augment.operations turn images of {sizes} into {size}; expected {seen}, which the net sees at \
+             test"
+        )));
+    }
+    match split {
+        Split::Images(images) => {
             let source = InMemory {
                 images: images.clone(),
                 size: [width, height, channels],
             };
             Ok(Arc::new(AugmentedImages::new(source, &pipeline, seed)?))
         }
-        (Split::Table(table), _) if operations.is_empty() => Ok(Arc::new(Rows {
-            table: table.clone(),
-            preparation: preparation.clone(),
-        })),
-        _ => Err(Error::Unfit(
-            "augment.operations are for images, and the data is a table; remove them".into(),
-        )),
+        Split::Files(files) => Ok(Arc::new(AugmentedImages::new(
+            InFiles {
+                files: files.clone(),
+                sizes,
+            },
+            &pipeline,
+            seed,
+        )?)),
+        Split::Table(_) => unreachable!("a source has one kind of examples"),
     }
 }
 
@@ -136,18 +182,53 @@ impl ImageSource for InMemory {
         self.images.labels.len()
     }
 
-    fn size(&self) -> [usize; 3] {
-        self.size
+    fn sizes(&self) -> Sizes {
+        let [width, height, _] = self.size;
+        Size::new(width, height).into()
     }
 
-    fn read(&self, index: usize, pixels: &mut Vec<u8>) -> Result<(), LoaderError> {
+    fn channels(&self) -> usize {
+        self.size[2]
+    }
+
+    fn read(&self, index: usize, mut memory: Vec<u8>) -> Result<Image, LoaderError> {
         let bytes = self.images.bytes;
-        pixels.extend_from_slice(&self.images.pixels[index * bytes..][..bytes]);
-        Ok(())
+        memory.extend_from_slice(&self.images.pixels[index * bytes..][..bytes]);
+        let [width, height, channels] = self.size;
+        Image::new(width, height, channels, memory)
     }
 
     fn label(&self, index: usize) -> u32 {
         self.images.labels[index]
+    }
+}
+
+/// Images that are read and decoded when they are asked for.
+struct InFiles {
+    files: Files,
+    sizes: Sizes,
+}
+
+impl ImageSource for InFiles {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    fn channels(&self) -> usize {
+        self.files.channels()
+    }
+
+    fn read(&self, index: usize, _: Vec<u8>) -> Result<Image, LoaderError> {
+        let image = self.files.read(index);
+        image.map_err(|problem| LoaderError::Example { index, problem })
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.files.labels[index]
     }
 }
 
@@ -217,9 +298,10 @@ mod tests {
             train: table(&[1.0, 5.0, 3.0, 5.0]),
             test: table(&[4.0, 6.0]),
             held_out: false,
+            unreadable: Vec::new(),
         };
         let preparation = preparation(&data);
-        let examples = prepare(&data.test, &kind, &preparation, Vec::new(), 0).unwrap();
+        let examples = prepare(&data.test, &kind, &preparation, Vec::new(), 0, Use::Test).unwrap();
         let options = LoaderOptions {
             batch_size: 1,
             workers: 0,

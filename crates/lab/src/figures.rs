@@ -1,6 +1,6 @@
 //! What a run records of itself for its report.
 
-use evenkeel_augment::{Image, Normalize, Operation, Pipeline, Sample, Stream};
+use evenkeel_augment::{Image, Operation, Pipeline, Sample, Stream};
 use evenkeel_nn::{Role, WeightDecay};
 use evenkeel_record::{
     Evaluation, Machine, Mistake, Picture, Preparation, Run, SheetRow, Status, Versions,
@@ -8,6 +8,7 @@ use evenkeel_record::{
 
 use crate::data::{Dataset, Images, Kind, Split};
 use crate::evaluate::Measured;
+use crate::examples::unnormalized;
 use crate::fit::FitOptions;
 use crate::model::Model;
 use crate::recipe::Recipe;
@@ -59,7 +60,7 @@ pub(crate) fn evaluation(
     seed: u64,
 ) -> Result<Evaluation, Error> {
     let mistakes = measured.mistakes.iter().map(|mistake| Mistake {
-        picture: image(&data.test, &data.kind, mistake.index).and_then(|image| picture(&image)),
+        picture: shown(&data.test, &data.kind, mistake.index).and_then(|image| picture(&image)),
         index: mistake.index,
         truth: mistake.truth as usize,
         predicted: mistake.predicted as usize,
@@ -74,14 +75,9 @@ pub(crate) fn evaluation(
 
 /// The first images of different classes, as the first epochs see them.
 fn sheet(data: &Dataset, operations: &[Operation], seed: u64) -> Result<Vec<SheetRow>, Error> {
-    // The pictures are shown before the conversion to numbers, which this one stands for.
-    let normalize = Normalize {
-        mean: Vec::new(),
-        std: Vec::new(),
-    };
     let pipeline = Pipeline {
         operations: operations.to_vec(),
-        normalize,
+        normalize: unnormalized(),
     };
     let mut rows = Vec::new();
     let labels = data.train.labels();
@@ -89,19 +85,28 @@ fn sheet(data: &Dataset, operations: &[Operation], seed: u64) -> Result<Vec<Shee
         let Some(index) = labels.iter().position(|&label| label == class) else {
             continue;
         };
-        let Some(original) = image(&data.train, &data.kind, index) else {
+        let (Some(original), Some(whole)) = (
+            original(&data.train, &data.kind, index),
+            shown(&data.train, &data.kind, index),
+        ) else {
             break;
         };
         let views = (0..SHEET_VIEWS as u64).map(|epoch| {
             let stream = Stream::new(seed, Sample { epoch, index });
-            Ok(picture(&pipeline.augment(&original, stream)?))
+            // A training without operations sees what the test sees.
+            let from = if operations.is_empty() {
+                &whole
+            } else {
+                &original
+            };
+            Ok(picture(&pipeline.augment(from, stream)?))
         });
         let views = views
             .collect::<Result<Vec<_>, Error>>()?
             .into_iter()
             .flatten()
             .collect();
-        let Some(original) = picture(&original) else {
+        let Some(original) = picture(&whole) else {
             break;
         };
         rows.push(SheetRow {
@@ -116,25 +121,31 @@ fn sheet(data: &Dataset, operations: &[Operation], seed: u64) -> Result<Vec<Shee
     Ok(rows)
 }
 
-fn image(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
-    let (
-        Split::Images(Images { bytes, pixels, .. }),
-        &Kind::Images {
-            height,
-            width,
-            channels,
-        },
-    ) = (split, kind)
-    else {
-        return None;
-    };
-    Image::new(
-        width,
-        height,
-        channels,
-        pixels[index * bytes..][..*bytes].to_vec(),
-    )
-    .ok()
+/// An image as its source has it; none of a table, nor of a file that can no longer be read.
+fn original(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
+    match (split, kind) {
+        (
+            Split::Images(Images { bytes, pixels, .. }),
+            &Kind::Images {
+                height,
+                width,
+                channels,
+            },
+        ) => {
+            let pixels = pixels[index * bytes..][..*bytes].to_vec();
+            Image::new(width, height, channels, pixels).ok()
+        }
+        (Split::Files(files), _) => files.read(index).ok(),
+        _ => None,
+    }
+}
+
+/// An image as the net sees it at test.
+fn shown(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
+    match split {
+        Split::Files(files) => files.read_for_test(index).ok(),
+        _ => original(split, kind, index),
+    }
 }
 
 fn picture(image: &Image) -> Option<Picture> {

@@ -18,14 +18,16 @@ pub(crate) fn summary(data: &Dataset) -> DataSummary {
         columns: data.kind.columns().to_vec(),
         train_checksum: Some(checksum(&data.train)),
         test_checksum: Some(checksum(&data.test)),
+        unreadable: data.unreadable.clone(),
     }
 }
 
-/// CRC-32 of the examples and their labels: cheap, and against accidents, not forgers.
+/// CRC-32 of the examples (of images in files: of their SHA-256) and their labels: cheap, and against accidents, not forgers.
 fn checksum(split: &Split) -> String {
     let mut crc = Crc::new();
     match split {
         Split::Images(Images { pixels, .. }) => crc.update(pixels),
+        Split::Files(files) => files.digests().for_each(|digest| crc.update(digest)),
         Split::Table(Table { values, .. }) => {
             for value in values.iter() {
                 crc.update(&value.to_le_bytes());

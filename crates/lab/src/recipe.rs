@@ -7,7 +7,7 @@ use evenkeel_nn::Role;
 use evenkeel_nn::decay::Decay;
 use serde::{Deserialize, Serialize};
 
-use crate::data::Source;
+use crate::data::{ImageOptions, Source, Unreadable};
 use crate::model::ModelRecipe;
 use crate::{Schedule, settings};
 
@@ -47,6 +47,9 @@ pub struct DataRecipe {
     /// are chosen on it. 0 trains on everything and evaluates on the test data.
     #[serde(default)]
     pub validation: f64,
+    /// What becomes of images of a folder that cannot be read.
+    #[serde(default)]
+    pub unreadable: Unreadable,
 }
 
 /// Operations applied, in order, to each training image.
@@ -55,6 +58,9 @@ pub struct DataRecipe {
 pub struct AugmentRecipe {
     /// The operations.
     pub operations: Vec<Operation>,
+    /// What brings each image of a folder to the size that the net sees at test; draws nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<Operation>,
 }
 
 impl AugmentRecipe {
@@ -204,6 +210,24 @@ impl Recipe {
             .map_err(|error| settings::explain(&error, text, place, settings))?;
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// How images in files become examples.
+    pub fn images(&self) -> ImageOptions {
+        ImageOptions {
+            test: self.augment.test.clone(),
+            unreadable: self.data.unreadable,
+            ..ImageOptions::default()
+        }
+    }
+
+    /// The same for other data than the recipe's: of their images that cannot be read, no record would
+    /// tell, so the first is an error.
+    pub(crate) fn other_images(&self) -> ImageOptions {
+        ImageOptions {
+            unreadable: Unreadable::Stop,
+            ..self.images()
+        }
     }
 
     /// The recipe as TOML, with every default filled in.

@@ -9,6 +9,7 @@ use evenkeel_record::{Preparation, Run};
 use crate::checkpoint::{Progress, Training};
 use crate::data::{Dataset, Source, Split};
 use crate::evaluate::{Evaluator, Views};
+use crate::examples::Use;
 use crate::fit::FitOptions;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
@@ -28,7 +29,7 @@ impl<'a> Session<'a> {
     pub fn open(recipe: &'a Recipe, options: &'a FitOptions<'a>) -> Result<Self, Error> {
         let started = Instant::now();
         let source: Source = recipe.data.source.parse()?;
-        let mut data = Dataset::open(&source)?;
+        let mut data = Dataset::open_with(&source, &recipe.images())?;
         if recipe.data.validation > 0.0 {
             data = data
                 .hold_out(recipe.data.validation, recipe.seed)
@@ -45,6 +46,7 @@ impl<'a> Session<'a> {
             &preparation,
             operations,
             recipe.seed,
+            Use::Train,
         )?;
         let loader = Loader::new(
             examples,

@@ -3,10 +3,11 @@
 use crate::recipe::{Recipe, RecipeError};
 
 /// All keys of recipes.
-const KEYS: [&str; 35] = [
+const KEYS: [&str; 37] = [
     "seed",
     "data.source",
     "data.validation",
+    "data.unreadable",
     "model.kind",
     "model.widths",
     "model.pool_after",
@@ -17,6 +18,7 @@ const KEYS: [&str; 35] = [
     "model.width",
     "model.stem",
     "augment.operations",
+    "augment.test",
     "train.epochs",
     "train.batch_size",
     "train.label_smoothing",

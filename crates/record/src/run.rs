@@ -83,6 +83,9 @@ pub struct DataSummary {
     /// That of the examples evaluated on.
     #[serde(default)]
     pub test_checksum: Option<String>,
+    /// The images that could not be read, why, and what became of each; none in most runs.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
 }
 
 /// y = (x − mean)/deviation: per channel of images (x on the scale 0..1), per column of tables.

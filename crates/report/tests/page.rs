@@ -40,6 +40,7 @@ fn run(classes: &[&str], status: Status) -> Run {
             columns: vec![],
             train_checksum: None,
             test_checksum: None,
+            unreadable: Vec::new(),
         },
         preparation: Preparation {
             mean: vec![0.5],

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Dataset, Error, Images, Kind, Source, Split};
+use super::{Dataset, Error, FolderReport, Images, Kind, Source, Split, folder};
 use crate::examples::preparation;
 
 /// Counts, statistics and oddities of a source.
@@ -29,9 +29,32 @@ pub struct Report {
     pub constant_columns: Vec<String>,
 }
 
+/// What was found in a source.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Checked {
+    /// Of examples in memory.
+    Memory(Report),
+    /// Of images in files.
+    Folder(FolderReport),
+}
+
 /// Reads a source and looks for what would spoil a training.
-pub fn check(source: &Source) -> Result<Report, Error> {
-    Ok(report(&Dataset::open(source)?))
+pub fn check(source: &Source) -> Result<Checked, Error> {
+    match source {
+        Source::Folder { path, test, colors } => {
+            folder::report(path, test.as_deref(), *colors, source.to_string()).map(Checked::Folder)
+        }
+        _ => Ok(Checked::Memory(report(&Dataset::open(source)?))),
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(report) => report.fmt(f),
+            Self::Folder(report) => report.fmt(f),
+        }
+    }
 }
 
 fn report(data: &Dataset) -> Report {
@@ -114,6 +137,11 @@ fn rows(split: &Split) -> Vec<Cow<'_, [u8]>> {
         Split::Images(Images { bytes, pixels, .. }) => {
             pixels.chunks_exact(*bytes).map(Cow::Borrowed).collect()
         }
+        // Equal images are found by their files.
+        Split::Files(files) => files
+            .digests()
+            .map(|digest| Cow::Borrowed(&digest[..]))
+            .collect(),
         Split::Table(table) => {
             let row = |row: &[f32]| row.iter().flat_map(|value| value.to_le_bytes()).collect();
             table.values.chunks_exact(table.columns).map(row).collect()
@@ -175,7 +203,9 @@ mod tests {
 
     #[test]
     fn counts_the_built_in_data() {
-        let report = check(&Source::FashionMnist10k).unwrap();
+        let Checked::Memory(report) = check(&Source::FashionMnist10k).unwrap() else {
+            panic!("it is built in");
+        };
         assert_eq!(
             report.classes.iter().map(|class| class.1).sum::<usize>(),
             10_000
@@ -213,6 +243,7 @@ mod tests {
             ),
             test: split(&[[0, 51, 9], [4, 4, 4]], &[1, 1]),
             held_out: false,
+            unreadable: Vec::new(),
         });
         assert_eq!(report.classes, [("a".into(), 2, 0), ("b".into(), 2, 2)]);
         assert_eq!(
@@ -243,6 +274,7 @@ mod tests {
             train: split(&[1.0, 5.0, 3.0, 5.0, 3.0, 5.0, 5.0, 5.0], &[0, 1, 0, 1]),
             test: split(&[3.0, 5.0, 5.0, 6.0], &[1, 1]),
             held_out: false,
+            unreadable: Vec::new(),
         });
         assert_eq!((report.duplicates, report.leaked), (1, 1));
         assert_eq!(report.constant_columns, ["same"]);

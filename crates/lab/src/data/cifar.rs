@@ -44,6 +44,7 @@ pub(super) fn folder(folder: &Path, name: String) -> Result<Dataset, Error> {
         train,
         test,
         held_out: false,
+        unreadable: Vec::new(),
     })
 }
 

@@ -61,6 +61,7 @@ pub(super) fn file(
         train: all.subset(&trained),
         test: all.subset(&tested),
         held_out: false,
+        unreadable: Vec::new(),
     })
 }
 

@@ -1,11 +1,12 @@
-//! Data in memory: images or a table, divided into training and test.
+//! Images or a table, divided into training and test.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use evenkeel_augment::Image;
 use evenkeel_random::Key;
 
-use super::{Error, Source, cifar, csv, fashion_mnist, idx};
+use super::{Error, Files, ImageOptions, Original, Source, cifar, csv, fashion_mnist, folder, idx};
 
 /// Labelled data.
 #[derive(Clone, Debug)]
@@ -22,12 +23,14 @@ pub struct Dataset {
     pub test: Split,
     /// Whether `test` was held out of the training data instead of being the test data.
     pub held_out: bool,
+    /// The images that could not be read, why, and what became of each: none but where it was asked for.
+    pub unreadable: Vec<String>,
 }
 
 /// What an example is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// An 8-bit image.
+    /// An 8-bit image, as the net sees it at test.
     Images {
         /// Rows.
         height: usize,
@@ -68,8 +71,10 @@ impl Kind {
 /// Some labelled examples.
 #[derive(Clone, Debug)]
 pub enum Split {
-    /// Images.
+    /// Images in memory.
     Images(Images),
+    /// Images in files.
+    Files(Files),
     /// Rows.
     Table(Table),
 }
@@ -111,6 +116,7 @@ impl Split {
     pub fn labels(&self) -> &[u32] {
         match self {
             Self::Images(images) => &images.labels,
+            Self::Files(files) => &files.labels,
             Self::Table(table) => &table.labels,
         }
     }
@@ -118,7 +124,9 @@ impl Split {
     /// The same examples, class i renamed to `classes[i]`.
     #[must_use]
     pub fn relabelled(mut self, classes: &[u32]) -> Self {
-        let (Self::Images(Images { labels, .. }) | Self::Table(Table { labels, .. })) = &mut self;
+        let (Self::Images(Images { labels, .. })
+        | Self::Files(Files { labels, .. })
+        | Self::Table(Table { labels, .. })) = &mut self;
         *labels = labels
             .iter()
             .map(|&label| classes[label as usize])
@@ -130,6 +138,7 @@ impl Split {
     pub fn subset(&self, indices: &[usize]) -> Self {
         let labels = indices.iter().map(|&i| self.labels()[i]).collect();
         match self {
+            Self::Files(files) => Self::Files(files.subset(indices)),
             Self::Images(Images { bytes, pixels, .. }) => {
                 let image = |&i: &usize| &pixels[i * bytes..][..*bytes];
                 let pixels = indices.iter().flat_map(image).copied().collect();
@@ -154,6 +163,55 @@ impl Split {
     }
 }
 
+/// `count` of `len` indices in order, or all: a function of the seed.
+pub(super) fn chosen(len: usize, count: usize, seed: u64) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..len).collect();
+    Key::from_seed(seed)
+        .child("chosen")
+        .draws()
+        .shuffle(&mut indices);
+    indices.truncate(count);
+    indices.sort_unstable();
+    indices
+}
+
+/// Some training images of a source, chosen by the seed, as they are in their files. Of a folder, only
+/// these are read.
+///
+/// # Errors
+/// If the source cannot be read or is a table.
+pub fn originals(source: &Source, count: usize, seed: u64) -> Result<Vec<Original>, Error> {
+    if let Source::Folder { path, test, colors } = source {
+        return folder::originals(path, test.as_deref(), *colors, count, seed);
+    }
+    let data = Dataset::open(source)?;
+    let (
+        &Kind::Images {
+            height,
+            width,
+            channels,
+        },
+        Split::Images(images),
+    ) = (&data.kind, &data.train)
+    else {
+        return Err(Error::new(&data.name, "expected images, found a table"));
+    };
+    let original = |index: usize| {
+        let pixels = images.pixels[index * images.bytes..][..images.bytes].to_vec();
+        let image = Image::new(width, height, channels, pixels);
+        Ok(Original {
+            name: index.to_string(),
+            class: data.classes[images.labels[index] as usize].clone(),
+            index,
+            image: image.map_err(|error| Error::new(&data.name, error.to_string()))?,
+        })
+    };
+    chosen(images.labels.len(), count, seed)
+        .into_iter()
+        .map(original)
+        .collect()
+}
+
 /// Chooses `share` of each class: a function of the labels and the seed. The indices chosen, and
 /// the others, both in order.
 pub(super) fn stratified(labels: &[u32], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
@@ -175,9 +233,25 @@ pub(super) fn stratified(labels: &[u32], share: f64, seed: u64) -> (Vec<usize>, 
 }
 
 impl Dataset {
-    /// Reads all of it.
+    /// Reads all of it; images in files are read for what is to be known of them, and must have one size.
     pub fn open(source: &Source) -> Result<Self, Error> {
+        Self::open_with(source, &ImageOptions::default())
+    }
+
+    /// The same, with what to do with images in files.
+    pub fn open_with(source: &Source, options: &ImageOptions) -> Result<Self, Error> {
+        if !options.test.is_empty() && !matches!(source, Source::Folder { .. }) {
+            return Err(Error::new(
+                "augment.test",
+                format!(
+                    "brings images of a folder to one size; the examples of {source} have one, remove it"
+                ),
+            ));
+        }
         match source {
+            Source::Folder { path, test, colors } => {
+                folder::open(path, test.as_deref(), *colors, options, source.to_string())
+            }
             Source::FashionMnist10k => fashion_mnist::embedded(),
             Source::FashionMnist => fashion_mnist::installed(Path::new(fashion_mnist::INSTALLED)),
             Source::Idx(folder) => idx::folder(folder, source.to_string()),

@@ -183,6 +183,7 @@ pub(super) fn dataset(
         train,
         test,
         held_out: false,
+        unreadable: Vec::new(),
     })
 }
 

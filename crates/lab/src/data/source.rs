@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use evenkeel_augment::Colors;
+
 use super::Error;
 
 /// Where data come from.
@@ -17,6 +19,15 @@ pub enum Source {
     Idx(PathBuf),
     /// A folder with CIFAR-10's binary version.
     Cifar10(PathBuf),
+    /// A folder of images: `train/` and `test/` or `val/`, in each a folder a class.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The name of the test data's folder; where there is one of `test` and `val`, that.
+        test: Option<String>,
+        /// The colours that images are converted to.
+        colors: Colors,
+    },
     /// A table of numbers with a header and a column of labels.
     Csv {
         /// The file.
@@ -40,7 +51,7 @@ pub struct Known {
 }
 
 /// All kinds of sources.
-pub const KNOWN: [Known; 5] = [
+pub const KNOWN: [Known; 6] = [
     Known {
         name: "fashion-mnist-10k",
         description: "10,000 training and 10,000 test images of Fashion-MNIST, built in (default)",
@@ -58,6 +69,11 @@ pub const KNOWN: [Known; 5] = [
         description: "CIFAR-10, the binary version",
     },
     Known {
+        name: "folder:DIR",
+        description: "images: train/ and test/ or val/, in each a folder a class; also ?test=NAME and \
+                      &colors=gray",
+    },
+    Known {
         name: "csv:FILE?label=COLUMN",
         description: "a table of numbers; also &test=SHARE (0.2) and &seed=N (0)",
     },
@@ -68,7 +84,10 @@ impl Source {
     /// name is not Unicode, which a source's name cannot say, the path stays as it is.)
     #[must_use]
     pub fn absolute(mut self) -> Self {
-        if let Self::Idx(path) | Self::Cifar10(path) | Self::Csv { path, .. } = &mut self
+        if let Self::Idx(path)
+        | Self::Cifar10(path)
+        | Self::Folder { path, .. }
+        | Self::Csv { path, .. } = &mut self
             && let Ok(absolute) = std::path::absolute(&*path)
             && absolute.to_str().is_some()
         {
@@ -95,6 +114,7 @@ impl FromStr for Source {
             "fashion-mnist" if rest.is_empty() => Ok(Self::FashionMnist),
             "idx" => folder(Self::Idx),
             "cifar10" => folder(Self::Cifar10),
+            "folder" => images(text, rest),
             "csv" => csv(text, rest),
             _ => {
                 let names = KNOWN.map(|known| known.name);
@@ -117,6 +137,37 @@ impl FromStr for Source {
             }
         }
     }
+}
+
+fn images(text: &str, rest: &str) -> Result<Source, Error> {
+    let wrong = |problem: String| Error::new(format!("data source `{text}`"), problem);
+    let (path, query) = rest.rsplit_once('?').unwrap_or((rest, ""));
+    let (mut test, mut colors) = (None, Colors::Rgb);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            // One name, so that it cannot lead out of the folder.
+            Some(("test", name))
+                if !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.') =>
+            {
+                test = Some(name.to_owned());
+            }
+            Some(("colors", "gray")) => colors = Colors::Gray,
+            Some(("colors", "rgb")) => colors = Colors::Rgb,
+            _ => {
+                return Err(wrong(format!(
+                    "expected test= and a folder's name, colors=gray or colors=rgb, found `{pair}`"
+                )));
+            }
+        }
+    }
+    if path.is_empty() {
+        return Err(wrong("expected a folder after the colon".into()));
+    }
+    Ok(Source::Folder {
+        path: path.into(),
+        test,
+        colors,
+    })
 }
 
 fn csv(text: &str, rest: &str) -> Result<Source, Error> {
@@ -167,6 +218,16 @@ impl fmt::Display for Source {
             Self::FashionMnist => write!(f, "fashion-mnist"),
             Self::Idx(folder) => write!(f, "idx:{}", folder.display()),
             Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
+            Self::Folder { path, test, colors } => {
+                write!(f, "folder:{}", path.display())?;
+                let test = test.as_ref().map(|name| format!("test={name}"));
+                let colors = (*colors == Colors::Gray).then(|| "colors=gray".to_owned());
+                match (test, colors) {
+                    (None, None) => Ok(()),
+                    (Some(one), None) | (None, Some(one)) => write!(f, "?{one}"),
+                    (Some(test), Some(colors)) => write!(f, "?{test}&{colors}"),
+                }
+            }
             Self::Csv {
                 path,
                 label,
@@ -194,6 +255,10 @@ mod tests {
             "fashion-mnist",
             "idx:/some/where",
             "cifar10:data",
+            "folder:photos",
+            "folder:photos?test=val",
+            "folder:/a?b?colors=gray",
+            "folder:photos?test=holdout&colors=gray",
             "csv:a.csv?label=kind&test=0.25&seed=3",
         ] {
             assert_eq!(name.parse::<Source>().unwrap().to_string(), name);
@@ -206,6 +271,7 @@ mod tests {
         for (name, kind, rest) in [
             ("idx:images", "idx:", ""),
             ("cifar10:images", "cifar10:", ""),
+            ("folder:images?test=val", "folder:", "?test=val"),
             ("csv:images?label=k", "csv:", "?label=k&test=0.2&seed=0"),
         ] {
             let absolute = name.parse::<Source>().unwrap().absolute();
@@ -222,6 +288,10 @@ mod tests {
             ("fashon-mnist", "did you mean fashion-mnist"),
             ("cifar:x", "did you mean cifar10:DIR"),
             ("idx:", "expected a folder"),
+            ("folder:", "expected a folder"),
+            ("folder:a?test=../b", "found `test=../b`"),
+            ("folder:a?test=..", "found `test=..`"),
+            ("folder:a?colors=cmyk", "found `colors=cmyk`"),
             ("csv:a.csv", "expected csv:FILE?label=COLUMN"),
             (
                 "csv:a.csv?label=x&test=2",

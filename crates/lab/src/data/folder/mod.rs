@@ -1,0 +1,705 @@
+//! Folders of images: `folder:DIR`.
+//!
+//! When such data are opened, every file is read and decoded once: for the statistics that images are
+//! normalized by, for the checksums that a run is resumed by, and to learn which cannot be read before a
+//! training has run for hours. Later an image is read when a batch needs it.
+
+mod check;
+mod files;
+mod list;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use evenkeel_augment::{Colors, DecodeLimits, Image, Operation, Pipeline, Sizes};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Error;
+use super::dataset::{Dataset, Kind, Split, chosen};
+use crate::examples::unnormalized;
+pub(super) use check::report;
+pub use check::{Finding, FindingKind, FolderReport};
+pub use files::Files;
+pub(crate) use files::Sums;
+use files::{Folder, KnownFile};
+use list::Listed;
+pub(super) use list::list;
+
+/// How images that are in files become examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageOptions {
+    /// What brings each image to the one size that the net sees, drawing nothing: a resize and a crop.
+    pub test: Vec<Operation>,
+    /// What becomes of images that cannot be read.
+    pub unreadable: Unreadable,
+    /// What a file may ask for.
+    pub limits: DecodeLimits,
+    /// Encoded bytes kept in memory, at most.
+    pub cache_bytes: usize,
+}
+
+impl Default for ImageOptions {
+    fn default() -> Self {
+        Self {
+            test: Vec::new(),
+            unreadable: Unreadable::Stop,
+            limits: DecodeLimits::default(),
+            cache_bytes: 1 << 30,
+        }
+    }
+}
+
+/// What becomes of images that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreadable {
+    /// The first is an error.
+    #[default]
+    Stop,
+    /// They are left out, and each is told of.
+    Skip,
+    /// The next one of the same class that can be read takes the place of each, and each is told of.
+    Substitute,
+}
+
+/// A training image as its source has it.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// Its path inside the folder; elsewhere its index.
+    pub name: String,
+    /// Its index in the training data.
+    pub index: usize,
+    /// Its class.
+    pub class: String,
+    /// The image.
+    pub image: Image,
+}
+
+pub(super) fn open(
+    root: &Path,
+    test: Option<&str>,
+    colors: Colors,
+    options: &ImageOptions,
+    name: String,
+) -> Result<Dataset, Error> {
+    for (step, operation) in options.test.iter().enumerate() {
+        if !operation.is_fixed() {
+            return Err(Error::new(
+                format!("augment.test: step {step} ({})", operation.name()),
+                "expected operations that draw nothing, such as resize and center_crop",
+            ));
+        }
+    }
+    let listing = list(root, test)?;
+    let folder = Arc::new(Folder {
+        root: root.to_owned(),
+        colors,
+        limits: options.limits,
+    });
+    let budget = AtomicUsize::new(options.cache_bytes);
+    let mut unreadable = Vec::new();
+    let mut split = |listed: Vec<Listed>| -> Result<Files, Error> {
+        let stop = options.unreadable == Unreadable::Stop;
+        let read = scan(&folder, &listed, &budget, stop);
+        let (files, labels) = settle(&folder, listed, read, options.unreadable, &mut unreadable)?;
+        if files.is_empty() {
+            let problem = format!("no image can be read: {}", unreadable.join("; "));
+            return Err(Error::at(root, problem));
+        }
+        Ok(Files {
+            files: files.into(),
+            labels: labels.into(),
+            test: options.test.clone().into(),
+            folder: Arc::clone(&folder),
+        })
+    };
+    let (train, test) = (split(listing.train)?, split(listing.test)?);
+    let size = size(root, &options.test, [&train, &test])?;
+    Ok(Dataset {
+        name,
+        classes: listing.classes,
+        kind: Kind::Images {
+            height: size.height,
+            width: size.width,
+            channels: colors.channels(),
+        },
+        train: Split::Files(train),
+        test: Split::Files(test),
+        held_out: false,
+        unreadable,
+    })
+}
+
+/// The one size that the net sees.
+fn size(
+    root: &Path,
+    test: &[Operation],
+    splits: [&Files; 2],
+) -> Result<evenkeel_augment::Size, Error> {
+    let sizes = splits.iter().filter_map(|files| files.sizes());
+    let Some(sizes) = sizes.reduce(Sizes::or) else {
+        return Err(Error::at(root, "expected images, found none"));
+    };
+    let pipeline = Pipeline {
+        operations: test.to_vec(),
+        normalize: unnormalized(),
+    };
+    pipeline.only_size(sizes).map_err(|error| {
+        let problem = format!(
+            "images of {sizes} pixels. augment.test: {error}. Expected operations there that bring every \
+             image to one size, such as {{ op = \"resize\", to = {{ short_side = 36 }} }} and {{ op = \
+             \"center_crop\", height = 32, width = 32 }}"
+        );
+        Error::at(root, problem)
+    })
+}
+
+/// What reading each file gave, in order; with `stop`, none after an error, which is among them.
+fn scan(
+    folder: &Folder,
+    listed: &[Listed],
+    budget: &AtomicUsize,
+    stop: bool,
+) -> Vec<Option<Result<KnownFile, String>>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(Listed { path, .. }) = listed.get(index) else {
+                return done;
+            };
+            let read = know(folder, path, budget);
+            if stop && read.is_err() {
+                // Earlier ones are under way: the first of all errors is among what comes back.
+                next.fetch_max(listed.len(), Ordering::Relaxed);
+            }
+            done.push((index, read));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut read: Vec<_> = listed.iter().map(|_| None).collect();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            // A panic is a defect of this crate: `decode` gives errors.
+            let done = worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            for (index, file) in done {
+                read[index] = Some(file);
+            }
+        }
+    });
+    read
+}
+
+fn know(folder: &Folder, path: &Path, budget: &AtomicUsize) -> Result<KnownFile, String> {
+    let bytes = folder.bytes(path)?;
+    let image = folder.decode(&bytes)?;
+    let digest = Sha256::digest(&bytes).into();
+    let take = |left: usize| left.checked_sub(bytes.len());
+    let fits = budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    Ok(KnownFile {
+        path: path.to_owned(),
+        digest,
+        size: evenkeel_augment::Size::new(image.width(), image.height()),
+        sums: Sums::of(&image),
+        cached: fits.is_ok().then(|| bytes.into()),
+    })
+}
+
+/// Does with unreadable files what was asked for, and tells of each.
+fn settle(
+    folder: &Folder,
+    listed: Vec<Listed>,
+    read: Vec<Option<Result<KnownFile, String>>>,
+    policy: Unreadable,
+    told: &mut Vec<String>,
+) -> Result<(Vec<Arc<KnownFile>>, Vec<u32>), Error> {
+    let read: Vec<Option<Result<Arc<KnownFile>, String>>> = read
+        .into_iter()
+        .map(|file| file.map(|file| file.map(Arc::new)))
+        .collect();
+    let readable = |index: &usize| matches!(read[*index], Some(Ok(_)));
+    let (mut files, mut labels) = (Vec::new(), Vec::new());
+    for (index, Listed { path, label }) in listed.iter().enumerate() {
+        let place = folder.root.join(path);
+        match &read[index] {
+            Some(Ok(file)) => files.push(Arc::clone(file)),
+            // Not read, as an error stopped it, which comes later in the list only where threads overtook.
+            None => continue,
+            Some(Err(problem)) => match policy {
+                Unreadable::Stop => {
+                    let problem = format!(
+                        "{problem}. Remove or mend it, or say data.unreadable = \"skip\" or \"substitute\" \
+                         in the recipe"
+                    );
+                    return Err(Error::at(&place, problem));
+                }
+                Unreadable::Skip => {
+                    told.push(format!("{}: {problem}: left out", place.display()));
+                    continue;
+                }
+                Unreadable::Substitute => {
+                    let same = |i: &usize| listed[*i].label == *label;
+                    let others = (index + 1..listed.len()).chain(0..index);
+                    let Some(other) = others.filter(same).find(readable) else {
+                        let problem = format!(
+                            "{problem}; and no image of its class can be read to take its place"
+                        );
+                        return Err(Error::at(&place, problem));
+                    };
+                    let Some(Ok(file)) = &read[other] else {
+                        continue;
+                    };
+                    let path = file.path.display();
+                    told.push(format!(
+                        "{}: {problem}: {path} takes its place",
+                        place.display()
+                    ));
+                    files.push(Arc::clone(file));
+                }
+            },
+        }
+        labels.push(*label);
+    }
+    Ok((files, labels))
+}
+
+/// Some images of the training data, chosen by the seed; only these are read.
+pub(super) fn originals(
+    root: &Path,
+    test: Option<&str>,
+    colors: Colors,
+    count: usize,
+    seed: u64,
+) -> Result<Vec<Original>, Error> {
+    let listing = list(root, test)?;
+    let folder = Folder {
+        root: root.to_owned(),
+        colors,
+        limits: DecodeLimits::default(),
+    };
+    let chosen = chosen(listing.train.len(), count, seed);
+    let read = |index: usize| {
+        let Listed { path, label } = &listing.train[index];
+        let place = root.join(path);
+        let image = folder.bytes(path).and_then(|bytes| folder.decode(&bytes));
+        Ok(Original {
+            image: image.map_err(|problem| Error::at(&place, problem))?,
+            class: listing.classes[*label as usize].clone(),
+            name: path.display().to_string(),
+            index,
+        })
+    };
+    chosen.into_iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use evenkeel_augment::{Loader, LoaderOptions, Size};
+    use evenkeel_record::Preparation;
+
+    use super::*;
+    use crate::data::{Checked, FindingKind, Source, check, originals};
+    use crate::examples::{Use, preparation, prepare};
+
+    /// A file of the fixtures that are compared with Pillow.
+    fn fixture(name: &str) -> Vec<u8> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reference/fixtures/encoded");
+        fs::read(folder.join(name)).unwrap()
+    }
+
+    const PHOTOS: [&str; 8] = [
+        "rgb.png",
+        "q75-s2.jpg",
+        "lossless.webp",
+        "palette.gif",
+        "rgb.bmp",
+        "rgb-lzw.tif",
+        "cmyk.jpg",
+        "turned-6.jpg",
+    ];
+
+    /// Two classes of all formats and several sizes, in the folder's natural order.
+    fn photos() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (split, class, photos) in [
+            ("train", "a", &PHOTOS[..5]),
+            ("train", "b", &PHOTOS[5..]),
+            ("test", "b", &PHOTOS[1..3]),
+        ] {
+            for (index, name) in photos.iter().enumerate() {
+                write(
+                    folder.path(),
+                    &format!("{split}/{class}/{index}-{name}"),
+                    &fixture(name),
+                );
+            }
+        }
+        folder
+    }
+
+    fn write(root: &Path, path: &str, bytes: &[u8]) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn source(root: &Path) -> Source {
+        Source::Folder {
+            path: PathBuf::from(root),
+            test: None,
+            colors: Colors::Rgb,
+        }
+    }
+
+    fn operations(text: &str) -> Vec<Operation> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn options() -> ImageOptions {
+        ImageOptions {
+            test: operations(
+                r#"[{"op": "resize", "to": {"short_side": 12}}, {"op": "center_crop", "height": 10, "width": 12}]"#,
+            ),
+            ..ImageOptions::default()
+        }
+    }
+
+    fn open(root: &Path, options: &ImageOptions) -> Result<Dataset, String> {
+        Dataset::open_with(&source(root), options).map_err(|error| error.to_string())
+    }
+
+    fn files(split: &Split) -> &Files {
+        match split {
+            Split::Files(files) => files,
+            _ => panic!("expected files"),
+        }
+    }
+
+    #[test]
+    fn images_of_many_sizes_become_batches_that_are_the_same_for_any_workers_cache_and_start() {
+        let folder = photos();
+        let data = open(folder.path(), &options()).unwrap();
+        assert_eq!(data.classes, ["a", "b"]);
+        assert_eq!(data.kind.shape(), [3, 10, 12]);
+        assert_eq!(data.train.labels(), [0, 0, 0, 0, 0, 1, 1, 1]);
+        let uncached = ImageOptions {
+            cache_bytes: 0,
+            ..options()
+        };
+        let uncached = open(folder.path(), &uncached).unwrap();
+        assert!(
+            files(&data.train)
+                .files
+                .iter()
+                .all(|file| file.cached.is_some())
+        );
+        assert!(
+            files(&uncached.train)
+                .files
+                .iter()
+                .all(|file| file.cached.is_none())
+        );
+
+        let random = operations(
+            r#"[{"op": "random_resized_crop", "height": 10, "width": 12}, {"op": "horizontal_flip"}]"#,
+        );
+        let epoch = |data: &Dataset, workers, start| -> Vec<_> {
+            let preparation = preparation(data);
+            let examples = prepare(
+                &data.train,
+                &data.kind,
+                &preparation,
+                random.clone(),
+                3,
+                Use::Train,
+            )
+            .unwrap();
+            let options = LoaderOptions {
+                batch_size: 3,
+                workers,
+                prefetch: 2,
+                shuffle: Some(4),
+                drop_last: false,
+            };
+            let loader = Loader::new(examples, options).unwrap();
+            loader.epoch(1, start).map(Result::unwrap).collect()
+        };
+        let expected = epoch(&data, 0, 0);
+        assert_eq!(expected.len(), 3);
+        for workers in [1, 2, 8] {
+            for start in 0..3 {
+                assert_eq!(epoch(&data, workers, start), expected[start..]);
+                assert_eq!(epoch(&uncached, workers, start), expected[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_test_sees_what_its_operations_make() {
+        let folder = photos();
+        let data = open(folder.path(), &options()).unwrap();
+        let preparation = Preparation {
+            mean: vec![0.0; 3],
+            deviation: vec![1.0 / 255.0; 3],
+        };
+        let examples = prepare(
+            &data.test,
+            &data.kind,
+            &preparation,
+            Vec::new(),
+            0,
+            Use::Test,
+        )
+        .unwrap();
+        let mut features = vec![0.0; examples.features()];
+        let sample = evenkeel_augment::Sample { epoch: 0, index: 1 };
+        assert_eq!(examples.writer().write(sample, &mut features), Ok(1));
+        let image = files(&data.test).read_for_test(1).unwrap();
+        assert_eq!((image.width(), image.height()), (12, 10));
+        assert!((features[0] - f32::from(image.pixel(0, 0)[0])).abs() < 1e-3);
+        assert!((features[119 + 240] - f32::from(image.pixel(11, 9)[2])).abs() < 1e-3);
+    }
+
+    #[test]
+    fn statistics_are_of_all_training_pixels_and_go_with_a_subset() {
+        let folder = photos();
+        let data = open(folder.path(), &options()).unwrap();
+        let of = |split: &Split| {
+            let data = Dataset {
+                train: split.clone(),
+                ..data.clone()
+            };
+            preparation(&data).mean[0]
+        };
+        let mean = |indices: &[usize]| {
+            let (mut sum, mut count) = (0.0, 0.0);
+            for &index in indices {
+                let image = files(&data.train).read(index).unwrap();
+                let levels = image.pixels().iter().step_by(3);
+                sum += levels.map(|&level| f64::from(level) / 255.0).sum::<f64>();
+                count += (image.width() * image.height()) as f64;
+            }
+            sum / count
+        };
+        assert!((f64::from(of(&data.train)) - mean(&[0, 1, 2, 3, 4, 5, 6, 7])).abs() < 1e-6);
+        let subset = data.train.subset(&[1, 6]);
+        assert_eq!(subset.labels(), [0, 1]);
+        assert!((f64::from(of(&subset)) - mean(&[1, 6])).abs() < 1e-6);
+    }
+
+    #[test]
+    fn sizes_that_vary_need_operations_that_draw_nothing() {
+        let folder = photos();
+        let error = open(folder.path(), &ImageOptions::default()).unwrap_err();
+        assert!(
+            error.contains("17–24×17–33") && error.contains("augment.test"),
+            "{error}"
+        );
+        let random = ImageOptions {
+            test: operations(r#"[{"op": "random_resized_crop", "height": 8, "width": 8}]"#),
+            ..ImageOptions::default()
+        };
+        let error = open(folder.path(), &random).unwrap_err();
+        assert!(
+            error.contains("step 0 (random_resized_crop)") && error.contains("draw nothing"),
+            "{error}"
+        );
+        let error = Dataset::open_with(&Source::FashionMnist10k, &options())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("augment.test") && error.contains("remove it"),
+            "{error}"
+        );
+
+        let data = open(folder.path(), &options()).unwrap();
+        let wrong = operations(r#"[{"op": "random_resized_crop", "height": 9, "width": 12}]"#);
+        let refused = prepare(
+            &data.train,
+            &data.kind,
+            &preparation(&data),
+            wrong,
+            0,
+            Use::Train,
+        );
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains("into 12×9; expected 12×10"), "{error}");
+    }
+
+    #[test]
+    fn unreadable_images_stop_or_are_told_of() {
+        let folder = photos();
+        let whole = fixture("rgb.png");
+        write(
+            folder.path(),
+            "train/a/1-q75-s2.jpg",
+            &whole[..whole.len() / 2],
+        );
+        write(folder.path(), "train/b/9.txt", b"no image");
+        let error = open(folder.path(), &options()).unwrap_err();
+        assert!(
+            error.contains("train/a/1-q75-s2.jpg: PNG: ") && error.contains("data.unreadable"),
+            "{error}"
+        );
+
+        let skipped = open(
+            folder.path(),
+            &ImageOptions {
+                unreadable: Unreadable::Skip,
+                ..options()
+            },
+        )
+        .unwrap();
+        assert_eq!(skipped.train.labels(), [0, 0, 0, 0, 1, 1, 1]);
+        assert_eq!(skipped.unreadable.len(), 2);
+        assert!(
+            skipped.unreadable[1].contains("train/b/9.txt")
+                && skipped.unreadable[1].ends_with("left out")
+        );
+
+        let substitute = ImageOptions {
+            unreadable: Unreadable::Substitute,
+            ..options()
+        };
+        let data = open(folder.path(), &substitute).unwrap();
+        assert_eq!(data.train.labels(), [0, 0, 0, 0, 0, 1, 1, 1, 1]);
+        let paths: Vec<_> = (0..9)
+            .map(|i| files(&data.train).path(i).to_str().unwrap())
+            .collect();
+        assert_eq!(paths[1], "train/a/2-lossless.webp");
+        assert_eq!(paths[8], "train/b/0-rgb-lzw.tif"); // the first after the last
+        assert!(data.unreadable[1].ends_with("train/b/0-rgb-lzw.tif takes its place"));
+
+        for name in ["0-rgb-lzw.tif", "1-cmyk.jpg", "2-turned-6.jpg"] {
+            write(folder.path(), &format!("train/b/{name}"), b"no image");
+        }
+        let error = open(folder.path(), &substitute).unwrap_err();
+        assert!(error.contains("no image of its class"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_changes_is_an_error_that_names_it() {
+        let folder = photos();
+        let data = open(
+            folder.path(),
+            &ImageOptions {
+                cache_bytes: 0,
+                ..options()
+            },
+        )
+        .unwrap();
+        write(folder.path(), "train/a/0-rgb.png", &fixture("gray.png"));
+        let error = files(&data.train).read(0).unwrap_err();
+        assert!(error.contains("0-rgb.png: changed since"), "{error}");
+        fs::remove_file(folder.path().join("train/a/0-rgb.png")).unwrap();
+        assert!(
+            files(&data.train)
+                .read(0)
+                .unwrap_err()
+                .contains("0-rgb.png")
+        );
+        assert!(files(&data.train).read(1).is_ok());
+    }
+
+    #[test]
+    fn the_cache_keeps_to_its_limit() {
+        let folder = photos();
+        let limit = 2000;
+        let data = open(
+            folder.path(),
+            &ImageOptions {
+                cache_bytes: limit,
+                ..options()
+            },
+        )
+        .unwrap();
+        let cached = |split: &Split| -> usize {
+            let cached = files(split)
+                .files
+                .iter()
+                .filter_map(|file| file.cached.as_ref());
+            cached.map(|bytes| bytes.len()).sum()
+        };
+        let kept = cached(&data.train) + cached(&data.test);
+        assert!((1..=limit).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn a_check_finds_what_would_spoil_a_training() {
+        let folder = photos();
+        let root = folder.path();
+        write(root, "train/a/9-again.png", &fixture("rgb.png"));
+        write(root, "train/b/9-wrong.png", &fixture("rgb.png"));
+        write(root, "train/b/cut.gif", &fixture("palette.gif")[..40]);
+        write(root, "train/b/tiny.png", &fixture("gray-2-bits.png"));
+        let Checked::Folder(report) = check(&source(root)).unwrap() else {
+            panic!("it is a folder");
+        };
+        let found = |kind| -> Vec<(&str, &str)> {
+            let of_kind = report
+                .findings
+                .iter()
+                .filter(|finding| finding.kind == kind);
+            of_kind
+                .map(|finding| (&*finding.image, &*finding.detail))
+                .collect()
+        };
+        assert_eq!(
+            found(FindingKind::Duplicate),
+            [("train/a/9-again.png", "equal to train/a/0-rgb.png")]
+        );
+        assert_eq!(
+            found(FindingKind::Mislabelled)[0],
+            ("train/b/9-wrong.png", "equal to train/a/0-rgb.png")
+        );
+        // The test images of class b are training images of class a.
+        assert_eq!(found(FindingKind::Mislabelled).len(), 3);
+        assert_eq!(found(FindingKind::Leaked), []);
+        assert_eq!(found(FindingKind::Unreadable)[0].0, "train/b/cut.gif");
+        assert_eq!(
+            found(FindingKind::OddSize),
+            [("train/b/tiny.png", "9×2; the medians are 24×17")]
+        );
+        assert_eq!(report.classes, [("a".into(), 6, 0), ("b".into(), 6, 2)]);
+        assert_eq!(report.sizes.unwrap().least, Size::new(9, 2));
+        let text = report.to_string();
+        assert!(
+            text.ends_with("1 unreadable, 3 mislabelled, 0 leaked, 1 duplicate, 1 odd size"),
+            "{text}"
+        );
+
+        write(root, "test/a/x.png", &fixture("rgb.png"));
+        let text = check(&source(root)).unwrap().to_string();
+        assert!(
+            text.contains("leaked       test/a/x.png") && text.contains("1 leaked"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn originals_are_chosen_by_the_seed() {
+        let folder = photos();
+        let names = |seed| -> Vec<String> {
+            let originals = originals(&source(folder.path()), 3, seed).unwrap();
+            originals
+                .into_iter()
+                .map(|original| original.name)
+                .collect()
+        };
+        assert_eq!(names(1), names(1));
+        assert!((2..9).any(|seed| names(seed) != names(1)));
+        assert_eq!(originals(&source(folder.path()), 99, 0).unwrap().len(), 8);
+        let built_in = originals(&Source::FashionMnist10k, 2, 0).unwrap();
+        assert_eq!((built_in.len(), built_in[0].image.width()), (2, 28));
+    }
+}
