@@ -76,8 +76,10 @@ mod loader;
 mod mix;
 mod ops;
 mod pipeline;
+mod pipelines;
 mod size;
 mod stream;
+mod views;
 mod words;
 mod workers;
 
@@ -93,6 +95,8 @@ pub use mix::{
 };
 pub use ops::*;
 pub use pipeline::Pipeline;
+pub use pipelines::{BUILT_IN_PIPELINES, BuiltInPipeline};
 pub use size::{Size, Sizes};
 pub use stream::{Sample, Stream};
+pub use views::{Coinciding, Crops, MultiScale, View, Views};
 pub use words::{MaskUnit, MaskedWords, WordMasking};
