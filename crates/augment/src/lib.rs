@@ -77,6 +77,7 @@ mod mix;
 mod ops;
 mod pipeline;
 mod pipelines;
+mod sheet;
 mod size;
 mod stream;
 mod views;
@@ -96,6 +97,7 @@ pub use mix::{
 pub use ops::*;
 pub use pipeline::Pipeline;
 pub use pipelines::{BUILT_IN_PIPELINES, BuiltInPipeline};
+pub use sheet::{SheetRow, SheetView, sheet, to_png};
 pub use size::{Size, Sizes};
 pub use stream::{Sample, Stream};
 pub use views::{Coinciding, Crops, MultiScale, View, Views};

@@ -32,6 +32,11 @@ pub enum Command {
     /// List and show the recipes that come with the program
     #[command(subcommand)]
     Recipe(RecipeCommand),
+    /// Draw a contact sheet: images of a source beside augmented views of them
+    Preview(PreviewArgs),
+    /// List and show the augmentation pipelines that come with the program
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
 }
 
 #[derive(clap::Args)]
@@ -155,6 +160,38 @@ pub enum RecipeCommand {
     /// List the built-in recipes
     List,
     /// Print a built-in recipe
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct PreviewArgs {
+    /// Where the images come from; see `evenkeel data list`
+    pub source: String,
+    /// A pipeline file (TOML or JSON), or the name of a built-in one; see `evenkeel pipeline list`
+    #[arg(long, value_name = "FILE|NAME")]
+    pub pipeline: String,
+    /// The sheet, a PNG file
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Images, a row each
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub samples: u16,
+    /// Views of each image
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub views: u16,
+    /// Chooses the images and what is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Subcommand)]
+pub enum PipelineCommand {
+    /// List the built-in pipelines
+    List,
+    /// Print a built-in pipeline
     Show {
         /// Its name
         name: String,

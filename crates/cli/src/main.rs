@@ -6,6 +6,7 @@ mod device;
 mod evaluate;
 mod exit;
 mod fold;
+mod preview;
 mod progress;
 mod say;
 mod show;
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         Command::Fold(args) => fold::run(&args),
         Command::Data(args) => show::data(&args),
         Command::Recipe(args) => show::recipe(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::Pipeline(args) => show::pipeline(&args),
     };
     result.unwrap_or_else(|failure: Failure| failure.report())
 }

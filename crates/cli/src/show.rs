@@ -1,12 +1,13 @@
-//! `evenkeel report`, `evenkeel data` and `evenkeel recipe`: what only shows.
+//! `evenkeel report`, `evenkeel data`, `evenkeel recipe` and `evenkeel pipeline`: what only shows.
 
 use std::process::ExitCode;
 
+use evenkeel_lab::BUILT_IN_PIPELINES;
 use evenkeel_lab::data::{KNOWN, Source, check};
 use evenkeel_lab::recipes::{BUILT_IN, built_in, names};
 use evenkeel_record::RunFolder;
 
-use crate::args::{DataCommand, RecipeCommand, ReportArgs};
+use crate::args::{DataCommand, PipelineCommand, RecipeCommand, ReportArgs};
 use crate::exit::{DONE, Failure};
 use crate::say::say;
 
@@ -47,6 +48,29 @@ pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {
                 )));
             }
         },
+    }
+    Ok(DONE)
+}
+
+pub fn pipeline(command: &PipelineCommand) -> Result<ExitCode, Failure> {
+    match command {
+        PipelineCommand::List => {
+            for pipeline in BUILT_IN_PIPELINES {
+                say(&format!("{:22} {}", pipeline.name, pipeline.description()))?;
+            }
+        }
+        PipelineCommand::Show { name } => {
+            let pipeline = BUILT_IN_PIPELINES
+                .iter()
+                .find(|pipeline| pipeline.name == name);
+            let Some(pipeline) = pipeline else {
+                let names = BUILT_IN_PIPELINES.map(|pipeline| pipeline.name).join(", ");
+                return Err(Failure::usage(format!(
+                    "pipeline {name}: expected one of {names}"
+                )));
+            };
+            say(pipeline.text)?;
+        }
     }
     Ok(DONE)
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{RECIPE, evenkeel, run, write_images};
+use common::{RECIPE, evenkeel, run, write_images, write_photos};
 
 const TABLE: &str = "csv:table.csv?label=k";
 
@@ -400,4 +400,183 @@ fn lists() {
     assert!(code == 0 && out.contains("[model]"));
     let (code, out, _) = run(folder.path(), &["data", "check", "fashion-mnist-10k"]);
     assert!(code == 0 && out.contains("Ankle boot"), "{out}");
+}
+
+#[test]
+fn a_folder_of_images_trains_and_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_photos(&folder.join("photos"));
+    let recipe = RECIPE
+        .replace("idx:images", "folder:photos")
+        .replace("pool_after = [0]", "pool_after = []")
+        .replace("epochs = 6\nbatch_size = 16", "epochs = 2\nbatch_size = 8")
+        .replace(
+            "[augment]\n",
+            "[augment]\ntest = [{ op = \"resize\", to = { short_side = 9 } }, \
+             { op = \"center_crop\", height = 9, width = 8 }]\n",
+        )
+        .replace(
+            "{ op = \"random_crop\", height = 9, width = 8, padding = 1, mode = \"edge\" }",
+            "{ op = \"random_resized_crop\", height = 9, width = 8 }",
+        );
+    fs::write(folder.join("recipe.toml"), &recipe).unwrap();
+    let (code, out, told) = run(folder, &["train", "recipe.toml", "--out", "run", "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let (code, measured, told) = run(folder, &["eval", "run", "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let accuracy = |text: &str, key: &str| -> String {
+        let start = text.find(key).unwrap() + key.len();
+        text[start..].split(',').next().unwrap().to_owned()
+    };
+    assert_eq!(
+        accuracy(&measured, "\"accuracy\":"),
+        accuracy(&out, "\"test_accuracy\":")
+    );
+    let (code, text, _) = run(
+        folder,
+        &["eval", "run", "--data", "folder:photos?test=test"],
+    );
+    assert!(code == 0 && text.contains("on 8 examples"), "{text}");
+    let report = fs::read_to_string(folder.join("run/report.html")).unwrap();
+    assert!(report.contains("data:image/png"));
+
+    let (code, _, told) = run(
+        folder,
+        &[
+            "train",
+            "recipe.toml",
+            "--out",
+            "x",
+            "--set",
+            "augment.test=[]",
+        ],
+    );
+    assert!(
+        code == 1 && told.contains("images of") && told.contains("augment.test"),
+        "{told}"
+    );
+
+    let broken = folder.join("photos/train/dark/3.png");
+    fs::write(&broken, b"broken").unwrap();
+    let (code, _, told) = run(folder, &["train", "recipe.toml", "--out", "stopped"]);
+    assert!(
+        code == 1 && told.contains("photos/train/dark/3.png: "),
+        "{told}"
+    );
+    let skip = [
+        "train",
+        "recipe.toml",
+        "--out",
+        "skipped",
+        "--set",
+        "data.unreadable=skip",
+    ];
+    let (code, _, told) = run(folder, &skip);
+    assert!(
+        code == 0 && told.contains("note: unreadable: ") && told.contains("left out"),
+        "{told}"
+    );
+    let (code, _, told) = run(folder, &["eval", "skipped"]);
+    assert!(code == 0 && told.contains("note: unreadable: "), "{told}");
+    let (code, text, _) = run(folder, &["data", "check", "folder:photos"]);
+    assert!(
+        code == 0 && text.contains("unreadable   train/dark/3.png"),
+        "{text}"
+    );
+    // The data are no longer those of the first run.
+    let (code, _, told) = run(folder, &["eval", "run", "--data", "folder:photos"]);
+    assert!(code == 1 && told.contains("3.png"), "{told}");
+}
+
+#[test]
+fn previews_are_drawn_by_pipelines_that_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_photos(&folder.join("photos"));
+    let (code, list, _) = run(folder, &["pipeline", "list"]);
+    assert!(
+        code == 0 && list.contains("standard-28") && list.contains("three-augment"),
+        "{list}"
+    );
+    let (code, text, _) = run(folder, &["pipeline", "show", "randaugment"]);
+    assert!(code == 0 && text.contains("rand_augment"), "{text}");
+    assert_eq!(run(folder, &["pipeline", "show", "nothing"]).0, 2);
+    fs::write(folder.join("mine.toml"), &text).unwrap();
+    for (source, pipeline) in [
+        ("folder:photos", "mine.toml"),
+        ("fashion-mnist-10k", "standard-28"),
+    ] {
+        let preview = [
+            "preview",
+            source,
+            "--pipeline",
+            pipeline,
+            "--out",
+            "sheet.png",
+            "--samples",
+            "2",
+        ];
+        let (code, _, told) = run(folder, &preview);
+        assert_eq!(code, 0, "{told}");
+        assert!(
+            fs::read(folder.join("sheet.png"))
+                .unwrap()
+                .starts_with(b"\x89PNG")
+        );
+    }
+    for (arguments, exit, problem) in [
+        (
+            [
+                "preview",
+                "folder:photos",
+                "--pipeline",
+                "none",
+                "--out",
+                "x.png",
+            ],
+            2,
+            "one of standard-28",
+        ),
+        (
+            [
+                "preview",
+                "folder:nowhere",
+                "--pipeline",
+                "augmix",
+                "--out",
+                "x.png",
+            ],
+            1,
+            "nowhere",
+        ),
+        (
+            [
+                "preview",
+                "nothing",
+                "--pipeline",
+                "augmix",
+                "--out",
+                "x.png",
+            ],
+            2,
+            "expected one of",
+        ),
+        (
+            [
+                "preview",
+                "folder:photos",
+                "--pipeline",
+                "standard-28",
+                "--out",
+                "x.png",
+            ],
+            2,
+            "step 0 (random_crop)",
+        ),
+    ] {
+        let (code, _, told) = run(folder, &arguments);
+        assert!(code == exit && told.contains(problem), "{told}");
+    }
+    assert!(!folder.join("x.png").exists());
 }

@@ -14,6 +14,7 @@ pub mod fit;
 pub mod fold;
 pub mod model;
 mod optimizer;
+mod preview;
 mod provenance;
 pub mod recipe;
 pub mod recipes;
@@ -26,7 +27,8 @@ pub mod weights;
 
 pub use error::Error;
 pub use evaluate::{Evaluator, Views};
-pub use evenkeel_augment::Error as LoaderError;
+pub use evenkeel_augment::{BUILT_IN_PIPELINES, Error as LoaderError};
 pub use fit::{Event, FitOptions, Outcome, fit, resume};
+pub use preview::{PreviewOptions, preview, read_pipeline};
 pub use recipe::{Recipe, RecipeError};
 pub use schedule::Schedule;

@@ -63,6 +63,33 @@ pub fn write_images(folder: &Path, train: u32, test: u32) {
     }
 }
 
+/// Writes a folder of photos of two classes and several sizes as PNG: dark and light noise.
+pub fn write_photos(folder: &Path) {
+    for (split, count) in [("train", 12), ("test", 4)] {
+        for (class, light) in [("dark", 0), ("light", 100)] {
+            let place = folder.join(split).join(class);
+            fs::create_dir_all(&place).unwrap();
+            for i in 0..count {
+                let (width, height) = (12 + i, 10 + 2 * i % 7);
+                let seed = u64::from(i + light) + 1000 * count as u64;
+                let mut draws = Key::from_seed(seed).draws();
+                let pixels: Vec<u8> = (0..3 * width * height)
+                    .map(|_| (light + draws.below(120)) as u8)
+                    .collect();
+                let file = fs::File::create(place.join(format!("{i}.png"))).unwrap();
+                let mut encoder = png::Encoder::new(file, width, height);
+                encoder.set_color(png::ColorType::Rgb);
+                encoder.set_depth(png::BitDepth::Eight);
+                encoder
+                    .write_header()
+                    .unwrap()
+                    .write_image_data(&pixels)
+                    .unwrap();
+            }
+        }
+    }
+}
+
 /// A recipe with everything that has state: momentum, averaged weights, noise, augmentation.
 pub const RECIPE: &str = r#"
 seed = 5

@@ -1,0 +1,24 @@
+//! `evenkeel preview`.
+
+use std::process::ExitCode;
+
+use evenkeel_lab::data::Source;
+use evenkeel_lab::{PreviewOptions, preview, read_pipeline};
+use evenkeel_record::write_atomic;
+
+use crate::args::PreviewArgs;
+use crate::exit::{DONE, Failure};
+use crate::say::say;
+
+pub fn run(args: &PreviewArgs) -> Result<ExitCode, Failure> {
+    let source: Source = args.source.parse().map_err(Failure::usage)?;
+    let pipeline = read_pipeline(&args.pipeline)?;
+    let options = PreviewOptions {
+        samples: args.samples.into(),
+        views: args.views.into(),
+        seed: args.seed,
+    };
+    write_atomic(&args.out, &preview(&source, &pipeline, options)?)?;
+    say(&args.out.display().to_string())?;
+    Ok(DONE)
+}
