@@ -42,6 +42,9 @@
 //! | policies | [`AutoAugment`], [`RandAugment`], [`TrivialAugment`], [`AugMix`], [`three_augment`] |
 //! | batches | [`Mixup`], [`CutMix`] |
 //!
+//! [`decode`] makes images of files, [`Views`] are what predictions are averaged over at test, [`sheet()`] shows
+//! what a pipeline does, and [`BUILT_IN_PIPELINES`] are some to start from.
+//!
 //! A pipeline may pass through images of several sizes, but what makes batches ends in one:
 //!
 //! ```
