@@ -48,9 +48,9 @@ impl SheetView {
     }
 }
 
-/// The longest side of a picture on a sheet: 22 letters.
-const CELL: usize = 176;
-const MARGIN: usize = 10;
+/// The longest side of a picture on a sheet: 23 letters.
+const CELL: usize = 184;
+const MARGIN: usize = 12;
 const LETTER: usize = 8;
 /// From line to line of text.
 const LEADING: usize = 11;
@@ -233,30 +233,33 @@ fn short(value: &Value) -> String {
 }
 
 /// Breaks a line between words, and words that are longer than a line anywhere; what follows the first line
-/// is set in by a letter.
+/// is set in a letter further.
 fn wrapped(words: &Words) -> Vec<Words> {
     const MOST: usize = CELL / LETTER;
+    let depth = |text: &String| text.chars().take_while(|letter| *letter == ' ').count();
+    let further = 1 + words
+        .first()
+        .map_or(0, |(text, _)| depth(text))
+        .min(MOST / 2);
     let mut lines: Vec<Words> = vec![Vec::new()];
-    let mut used = 0;
+    // Letters of the last line, and whether a word is among them.
+    let (mut used, mut begun) = (0, false);
     for (word, color) in words {
         let mut letters: Vec<char> = word.chars().collect();
         while !letters.is_empty() {
-            let space = usize::from(used > 0);
-            let fits = used + space + letters.len() <= MOST;
-            if !fits && used > 1 {
-                lines.push(vec![(" ".into(), *color)]);
-                used = 1;
+            let space = usize::from(begun);
+            if begun && used + space + letters.len() > MOST {
+                lines.push(vec![(" ".repeat(further), *color)]);
+                (used, begun) = (further, false);
                 continue;
             }
-            // A line that was just begun is set in already.
-            let space = usize::from(used > 1);
             let count = letters.len().min(MOST - used - space);
             let rest = letters.split_off(count);
             let text: String = letters.into_iter().collect();
             if let Some(line) = lines.last_mut() {
                 line.push((" ".repeat(space) + &text, *color));
             }
-            used += space + count;
+            (used, begun) = (used + space + count, true);
             letters = rest;
         }
     }
@@ -351,11 +354,11 @@ mod tests {
         ];
         let sheet = sheet(&rows).unwrap();
         assert_eq!(sheet.width(), MARGIN + 4 * (CELL + MARGIN));
-        // The first original is enlarged 19 times.
+        // The first original is enlarged 20 times.
         let original = &rows[0].original;
         for (x, y) in [(0, 0), (8, 4), (3, 2)] {
-            for inside in [0, 18] {
-                let pixel = sheet.pixel(MARGIN + 19 * x + inside, MARGIN + 19 * y + inside);
+            for inside in [0, 19] {
+                let pixel = sheet.pixel(MARGIN + 20 * x + inside, MARGIN + 20 * y + inside);
                 assert_eq!(pixel, original.pixel(x, y));
             }
         }
