@@ -11,6 +11,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData};
 
+use crate::host::numbers;
 use crate::{BatchNorm, Conv2d, Norm};
 
 /// How far a folded layer's output, before the activation, can be from the two layers' own, in `f32`.
@@ -270,10 +271,6 @@ impl Channels {
         let options = (&like.device(), like.dtype());
         Param::from_tensor(Tensor::from_data(self.bias.as_slice(), options))
     }
-}
-
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().convert::<f64>().iter::<f64>().collect()
 }
 
 /// The parameter with these values, its id and whether it is trained as they were.

@@ -32,6 +32,7 @@ mod buffer;
 mod conv;
 pub mod decay;
 pub mod fold;
+mod host;
 mod init;
 mod loss;
 mod max_norm;

@@ -10,9 +10,9 @@ mod support;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use evenkeel_nn::{
     Activation, BatchNormConfig, DropPathConfig, DropoutConfig, GroupNormConfig,
-    InstanceNormConfig, LayerNormConfig, Pass, RmsNormConfig, RunningAverage, SpatialDropoutConfig,
+    InstanceNormConfig, LayerNormConfig, Pass, RmsNormConfig, SpatialDropoutConfig,
 };
-use support::layers::{Ran, SHAPE, input, layers};
+use support::layers::{Ran, SHAPE, input, layers, statistics_after_all_passes};
 use support::{plain, random_of, values};
 
 /// Within `tolerance` of the largest value; not a number where the other is not, and infinities the
@@ -425,25 +425,7 @@ fn running_statistics_follow_all_passes() {
     let Some(device) = gpu::device("running_statistics_follow_all_passes") else {
         return;
     };
-    let config = BatchNormConfig::new(SHAPE[1]).with_average(RunningAverage::Cumulative);
-    let norms = [device, plain()].map(|device| (config.init(&device), device));
-    let [found, expected] = norms.map(|(norm, device)| {
-        let batch = |seed| random_of::<4>(seed, SHAPE, &device) * 3.0 + 1.0;
-        let state = || {
-            let [mean, var] =
-                [&norm.running_mean, &norm.running_var].map(|buffer| values(buffer.get(&device)));
-            let batches = norm.num_batches_tracked.get(&device);
-            (mean, var, batches.into_scalar::<i64>())
-        };
-        norm.forward(batch(1), &Pass::train(0, 0));
-        norm.forward(batch(2), &Pass::train(0, 1));
-        let averaged = state();
-        let pass = Pass::recalibrate();
-        for seed in [3, 4, 5] {
-            norm.forward(batch(seed), &pass);
-        }
-        [averaged, state()]
-    });
+    let [found, expected] = [device, plain()].map(|device| statistics_after_all_passes(&device));
     for ((mean, var, batches), expected) in found.into_iter().zip(expected) {
         assert_agree("mean", &mean, &expected.0, 1e-5);
         assert_agree("var", &var, &expected.1, 1e-5);

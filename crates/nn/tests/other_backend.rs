@@ -5,9 +5,9 @@
 mod support;
 
 use burn::tensor::{Device, FloatDType, Tensor};
-use evenkeel_nn::{BatchNormConfig, DropoutConfig, Pass, RunningAverage};
-use support::layers::{Ran, SHAPE, autodiff, input, layers};
-use support::{assert_near, plain, random_of, values};
+use evenkeel_nn::{DropoutConfig, Pass};
+use support::layers::{Ran, autodiff, input, layers, statistics_after_all_passes};
+use support::{assert_near, plain, values};
 
 fn other() -> Device {
     Device::ndarray()
@@ -71,25 +71,7 @@ fn masks_are_the_same_bits() {
 
 #[test]
 fn running_statistics_follow_all_passes() {
-    let config = BatchNormConfig::new(SHAPE[1]).with_average(RunningAverage::Cumulative);
-    let norms = [other(), plain()].map(|device| (config.init(&device), device));
-    let [found, expected] = norms.map(|(norm, device)| {
-        let batch = |seed| random_of::<4>(seed, SHAPE, &device) * 3.0 + 1.0;
-        let state = || {
-            let [mean, var] =
-                [&norm.running_mean, &norm.running_var].map(|buffer| values(buffer.get(&device)));
-            let batches = norm.num_batches_tracked.get(&device);
-            (mean, var, batches.into_scalar::<i64>())
-        };
-        norm.forward(batch(1), &Pass::train(0, 0));
-        norm.forward(batch(2), &Pass::train(0, 1));
-        let averaged = state();
-        let pass = Pass::recalibrate();
-        for seed in [3, 4, 5] {
-            norm.forward(batch(seed), &pass);
-        }
-        [averaged, state()]
-    });
+    let [found, expected] = [other(), plain()].map(|device| statistics_after_all_passes(&device));
     for ((mean, var, batches), expected) in found.into_iter().zip(expected) {
         assert_near("mean", &mean, &expected.0, 1e-5);
         assert_near("var", &var, &expected.1, 1e-5);

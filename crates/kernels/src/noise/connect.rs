@@ -52,6 +52,23 @@ impl DropConnect {
             .fold(self.examples, usize::saturating_mul)
     }
 
+    /// Calls `work(input, row)` for each input with the example's masked weights of it, made in `masked`.
+    fn for_masked_rows<T: Float>(
+        &self,
+        weight: &[T],
+        example: usize,
+        masked: &mut [T],
+        mut work: impl FnMut(usize, &[T]),
+    ) {
+        let mut words = Words::new(self.dropout.key());
+        for input in 0..self.inputs {
+            let row = &weight[input * self.outputs..][..self.outputs];
+            let first = self.row(example, input);
+            mask(row, &self.dropout, first, &mut words, masked);
+            work(input, masked);
+        }
+    }
+
     /// The first element of the mask of this example and input.
     fn row(&self, example: usize, input: usize) -> u64 {
         (example * self.inputs + input) as u64 * self.outputs as u64
@@ -66,7 +83,7 @@ pub fn drop_connect<T: Float>(x: &[T], weight: &[T], connect: &DropConnect) -> V
         positions,
         inputs,
         outputs,
-        dropout,
+        ..
     } = *connect;
     let parts = Parts {
         total: examples * positions * outputs,
@@ -76,21 +93,12 @@ pub fn drop_connect<T: Float>(x: &[T], weight: &[T], connect: &DropConnect) -> V
     };
     build_parts(parts, |example, y, masked| {
         let y = y.fill(T::ZERO);
-        let mut words = Words::new(dropout.key());
-        for input in 0..inputs {
-            let row = &weight[input * outputs..][..outputs];
-            mask(
-                row,
-                &dropout,
-                connect.row(example, input),
-                &mut words,
-                masked,
-            );
+        connect.for_masked_rows(weight, example, masked, |input, row| {
             for (position, y) in y.chunks_exact_mut(outputs).enumerate() {
                 let x = x[(example * positions + position) * inputs + input];
-                add_times(x, masked, y);
+                add_times(x, row, y);
             }
-        }
+        });
         y
     })
 }
@@ -107,7 +115,7 @@ pub fn drop_connect_input_gradient<T: Float>(
         positions,
         inputs,
         outputs,
-        dropout,
+        ..
     } = *connect;
     let parts = Parts {
         total: examples * positions * inputs,
@@ -117,21 +125,12 @@ pub fn drop_connect_input_gradient<T: Float>(
     };
     build_parts(parts, |example, dx, masked| {
         let dx = dx.fill(T::ZERO);
-        let mut words = Words::new(dropout.key());
-        for input in 0..inputs {
-            let row = &weight[input * outputs..][..outputs];
-            mask(
-                row,
-                &dropout,
-                connect.row(example, input),
-                &mut words,
-                masked,
-            );
+        connect.for_masked_rows(weight, example, masked, |input, row| {
             for position in 0..positions {
                 let dy = &dy[(example * positions + position) * outputs..][..outputs];
-                dx[position * inputs + input] = dot(dy, masked);
+                dx[position * inputs + input] = dot(dy, row);
             }
-        }
+        });
         dx
     })
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use burn::tensor::Tensor;
 
 use crate::Pass;
+use crate::host::numbers;
 
 /// Mean of a model's outputs over training passes less its output at test, measured.
 #[derive(Clone, Debug)]
@@ -145,8 +146,4 @@ pub fn expectation_gap<const D: usize>(
         gap,
         standard_error,
     }
-}
-
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().convert::<f64>().iter::<f64>().collect()
 }

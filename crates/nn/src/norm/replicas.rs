@@ -7,7 +7,7 @@ use std::time::Duration;
 use burn::tensor::Tensor;
 use evenkeel_kernels::{Activation, Moments};
 
-use super::running::numbers;
+use crate::host::numbers;
 
 /// One of several replicas of a model, each with a part of every batch: what
 /// [`Pass::replica`](crate::Pass::replica) needs to know of the others.

@@ -6,6 +6,7 @@ use burn::config::Config;
 use burn::tensor::{Device, Float, Int, Tensor};
 use evenkeel_kernels::Moments;
 
+use crate::host::numbers;
 use crate::{Buffer, Pass, StatisticsUpdate, backend};
 
 /// How a norm averages the statistics of successive batches.
@@ -191,13 +192,6 @@ impl Running<'_> {
         }
         self.batches.set(Tensor::from_data([batches], device));
     }
-}
-
-/// The values, on the host.
-pub(super) fn numbers(tensor: Tensor<1>) -> Vec<f64> {
-    let data = tensor.into_data().convert::<f64>();
-    data.try_into_vec()
-        .unwrap_or_else(|_| unreachable!("data converted to f64 are f64"))
 }
 
 /// What a pass that describes all of its batches together has gathered so far.

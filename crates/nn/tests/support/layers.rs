@@ -7,10 +7,11 @@ use evenkeel_nn::{
     Activation, AlphaDropoutConfig, BatchNormConfig, Conv2dConfig, Dispersion, DropBlockConfig,
     DropConnectConv2dConfig, DropConnectLinearConfig, DropPathConfig, DropoutConfig,
     GaussianDropoutConfig, GlobalAvgPool, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
-    MaxPool2dConfig, Pass, RmsNormConfig, Scaling, ShakeShakeConfig, Sharing, SpatialDropoutConfig,
+    MaxPool2dConfig, Pass, RmsNormConfig, RunningAverage, Scaling, ShakeShakeConfig, Sharing,
+    SpatialDropoutConfig,
 };
 
-use super::{plain, random_of};
+use super::{plain, random_of, values};
 
 /// The shape of all inputs.
 pub const SHAPE: [usize; 4] = [3, 4, 5, 6];
@@ -424,4 +425,26 @@ pub fn input(device: &Device) -> Tensor<4> {
 /// The CPU with autodiff.
 pub fn autodiff() -> Device {
     plain().autodiff()
+}
+
+/// The running mean and variance of a batch norm, and the count of its batches: after two training
+/// passes, and after recalibration on three batches.
+pub fn statistics_after_all_passes(device: &Device) -> [(Vec<f32>, Vec<f32>, i64); 2] {
+    let config = BatchNormConfig::new(SHAPE[1]).with_average(RunningAverage::Cumulative);
+    let norm = config.init(device);
+    let batch = |seed| random_of::<4>(seed, SHAPE, device) * 3.0 + 1.0;
+    let state = || {
+        let [mean, var] =
+            [&norm.running_mean, &norm.running_var].map(|buffer| values(buffer.get(device)));
+        let batches = norm.num_batches_tracked.get(device);
+        (mean, var, batches.into_scalar::<i64>())
+    };
+    norm.forward(batch(1), &Pass::train(0, 0));
+    norm.forward(batch(2), &Pass::train(0, 1));
+    let averaged = state();
+    let pass = Pass::recalibrate();
+    for seed in [3, 4, 5] {
+        norm.forward(batch(seed), &pass);
+    }
+    [averaged, state()]
 }
