@@ -12,7 +12,7 @@
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{Device, Distribution, Tensor};
 use evenkeel_kernels::{Activation, Dropout, RowNorm, RowStatistics, Rows, Scaling};
-use evenkeel_nn::{MaskOperations, NormOperations};
+use evenkeel_nn::{MaskOperations, NormOperations, Normalization};
 use evenkeel_random::Key;
 use std::time::Instant;
 
@@ -62,7 +62,15 @@ impl Bench {
         self.report("  backward", elements, 3, || {
             let (mean, r) = (mean.clone(), r.clone());
             let (x, dy, scale, shift) = (x.clone(), dy.clone(), scale.clone(), shift.clone());
-            <Dispatch as NormOperations>::channel_norm_backward(x, dy, mean, r, scale, shift, RELU)
+            <Dispatch as NormOperations>::norm_backward(
+                x,
+                dy,
+                mean,
+                r,
+                scale,
+                shift,
+                Normalization::ByBatch(RELU),
+            )
         });
     }
 
@@ -86,7 +94,15 @@ impl Bench {
         self.report("  backward", shape.len(), 3, || {
             let (mean, r) = (mean.clone(), r.clone());
             let (x, dy, scale, shift) = (x.clone(), dy.clone(), scale.clone(), shift.clone());
-            <Dispatch as NormOperations>::row_norm_backward(x, dy, mean, r, scale, shift, norm)
+            <Dispatch as NormOperations>::norm_backward(
+                x,
+                dy,
+                mean,
+                r,
+                scale,
+                shift,
+                Normalization::ByRows(norm),
+            )
         });
     }
 }

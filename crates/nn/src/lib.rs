@@ -48,7 +48,8 @@ pub use average::{
 #[cfg(feature = "cube")]
 pub use backend::MaskOperations;
 pub use backend::{
-    ConvOperations, NoiseOperations, NormOperations, PartOperations, PoolOperations, Shake,
+    ConvOperations, NoiseOperations, NormOperations, Normalization, PartOperations, PoolOperations,
+    Shake,
 };
 pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};

@@ -23,7 +23,7 @@ pub use conv::ConvOperations;
 #[cfg(feature = "cube")]
 pub use noise::MaskOperations;
 pub use noise::{NoiseOperations, Shake};
-pub use norm::{NormOperations, PartOperations};
+pub use norm::{NormOperations, Normalization, PartOperations};
 pub use pool::PoolOperations;
 
 pub(crate) use conv::convolution;

@@ -1,18 +1,15 @@
 //! Norms under Burn's autodiff: what each saves for its backward, and the backward.
 
-use burn::backend::Backend;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{AutodiffBackend, Backend};
 use evenkeel_kernels::{Activation, RowNorm};
 
-use super::{Norm, NormOperations};
+use super::{NormOperations, Normalization};
 use crate::backend::no_second_derivative;
-
-/// What a batch norm's backward needs besides its input and parameters.
-type Saved<B> = (FloatTensor<B>, FloatTensor<B>);
 
 #[derive(Debug, Clone)]
 struct NormState<B: Backend> {
@@ -20,8 +17,8 @@ struct NormState<B: Backend> {
     scale: NodeId,
     shift: NodeId,
     /// Mean and reciprocal deviation.
-    statistics: Saved<B>,
-    norm: Norm,
+    statistics: [FloatTensor<B>; 2],
+    normalization: Normalization,
 }
 
 #[derive(Debug)]
@@ -41,21 +38,13 @@ impl<B: NormOperations> Backward<B, 3> for NormBackward {
             x,
             scale,
             shift,
-            statistics: (mean, r),
-            norm,
+            statistics: [mean, r],
+            normalization,
         } = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
         let scale = checkpointer.retrieve_node_output::<FloatTensor<B>>(scale);
         let shift = checkpointer.retrieve_node_output::<FloatTensor<B>>(shift);
-        let (x, scale, shift) = match norm {
-            Norm::OfTheBatch(activation) => {
-                B::channel_norm_backward(x, gradient, mean, r, scale, shift, activation)
-            }
-            Norm::Constant(activation) => {
-                B::channel_norm_apply_backward(x, gradient, mean, r, scale, shift, activation)
-            }
-            Norm::OfTheRows(norm) => B::row_norm_backward(x, gradient, mean, r, scale, shift, norm),
-        };
+        let (x, scale, shift) = B::norm_backward(x, gradient, mean, r, scale, shift, normalization);
         for (parent, gradient) in ops.parents.into_iter().zip([x, scale, shift]) {
             if let Some(node) = parent {
                 gradients.register::<B>(node.id, gradient);
@@ -77,58 +66,16 @@ impl<B: NormOperations, C: CheckpointStrategy> NormOperations for Autodiff<B, C>
         FloatTensor<Self>,
         FloatTensor<Self>,
     ) {
-        let nodes = [x.node(), scale.node(), shift.node()];
-        let (output, mean, variance, reciprocal_deviation);
-        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let checkpoints = (
-                    prep.checkpoint(&x),
-                    prep.checkpoint(&scale),
-                    prep.checkpoint(&shift),
-                );
-                let forward;
-                (forward, mean, variance, reciprocal_deviation) = B::channel_norm(
-                    x.into_primitive(),
-                    scale.into_primitive(),
-                    shift.into_primitive(),
-                    epsilon,
-                    activation,
-                );
-                let statistics = (mean.clone(), reciprocal_deviation.clone());
-                let state = norm_state(checkpoints, statistics, Norm::OfTheBatch(activation));
-                output = prep.finish(state, forward);
-            }
-            OpsKind::UnTracked(prep) => {
-                let forward;
-                (forward, mean, variance, reciprocal_deviation) = B::channel_norm(
-                    x.into_primitive(),
-                    scale.into_primitive(),
-                    shift.into_primitive(),
-                    epsilon,
-                    activation,
-                );
-                output = prep.finish(forward);
-            }
-        }
-        let constant = <Self as burn::backend::AutodiffBackend>::from_inner;
-        (
-            output,
-            constant(mean),
-            constant(variance),
-            constant(reciprocal_deviation),
-        )
-    }
-
-    fn channel_norm_backward(
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        no_second_derivative("channel_norm")
+        let forward = |[x, scale, shift]: [FloatTensor<B>; 3]| {
+            let (output, mean, variance, r) = B::channel_norm(x, scale, shift, epsilon, activation);
+            (output, [mean, variance, r])
+        };
+        let saved = |[mean, _, r]: &[FloatTensor<B>; 3]| [mean.clone(), r.clone()];
+        let normalization = Normalization::ByBatch(activation);
+        let (output, statistics) =
+            normalize::<B, C, _>([x, scale, shift], normalization, forward, saved);
+        let [mean, variance, r] = statistics.map(<Self as AutodiffBackend>::from_inner);
+        (output, mean, variance, r)
     }
 
     fn channel_norm_apply(
@@ -139,45 +86,15 @@ impl<B: NormOperations, C: CheckpointStrategy> NormOperations for Autodiff<B, C>
         shift: FloatTensor<Self>,
         activation: Activation,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), scale.node(), shift.node()];
-        let statistics = (mean.into_primitive(), reciprocal_deviation.into_primitive());
-        let apply = |x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>| {
-            let (mean, reciprocal_deviation) = statistics.clone();
-            let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
-            B::channel_norm_apply(
-                x.into_primitive(),
-                mean,
-                reciprocal_deviation,
-                scale,
-                shift,
-                activation,
-            )
+        let statistics = [mean, reciprocal_deviation].map(FloatTensor::<Self>::into_primitive);
+        let [mean, r] = statistics.clone();
+        let forward = |[x, scale, shift]: [FloatTensor<B>; 3]| {
+            let output = B::channel_norm_apply(x, mean, r, scale, shift, activation);
+            (output, ())
         };
-        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let checkpoints = (
-                    prep.checkpoint(&x),
-                    prep.checkpoint(&scale),
-                    prep.checkpoint(&shift),
-                );
-                let output = apply(x, scale, shift);
-                let norm = Norm::Constant(activation);
-                prep.finish(norm_state(checkpoints, statistics, norm), output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(apply(x, scale, shift)),
-        }
-    }
-
-    fn channel_norm_apply_backward(
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        no_second_derivative("channel_norm_apply")
+        let normalization = Normalization::ByConstants(activation);
+        let saved = |(): &()| statistics;
+        normalize::<B, C, _>([x, scale, shift], normalization, forward, saved).0
     }
 
     fn row_norm(
@@ -186,56 +103,57 @@ impl<B: NormOperations, C: CheckpointStrategy> NormOperations for Autodiff<B, C>
         shift: FloatTensor<Self>,
         norm: RowNorm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let nodes = [x.node(), scale.node(), shift.node()];
-        let forward = |x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>| {
-            let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
-            B::row_norm(x.into_primitive(), scale, shift, norm)
+        let forward = |[x, scale, shift]: [FloatTensor<B>; 3]| {
+            let (output, mean, r) = B::row_norm(x, scale, shift, norm);
+            (output, [mean, r])
         };
-        let (output, mean, reciprocal_deviation) =
-            match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-                OpsKind::Tracked(mut prep) => {
-                    let checkpoints = (
-                        prep.checkpoint(&x),
-                        prep.checkpoint(&scale),
-                        prep.checkpoint(&shift),
-                    );
-                    let (output, mean, r) = forward(x, scale, shift);
-                    let statistics = (mean.clone(), r.clone());
-                    let state = norm_state(checkpoints, statistics, Norm::OfTheRows(norm));
-                    (prep.finish(state, output), mean, r)
-                }
-                OpsKind::UnTracked(prep) => {
-                    let (output, mean, r) = forward(x, scale, shift);
-                    (prep.finish(output), mean, r)
-                }
-            };
-        let constant = <Self as burn::backend::AutodiffBackend>::from_inner;
-        (output, constant(mean), constant(reciprocal_deviation))
+        let normalization = Normalization::ByRows(norm);
+        let (output, statistics) =
+            normalize::<B, C, _>([x, scale, shift], normalization, forward, Clone::clone);
+        let [mean, r] = statistics.map(<Self as AutodiffBackend>::from_inner);
+        (output, mean, r)
     }
 
-    fn row_norm_backward(
+    fn norm_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
-        _: RowNorm,
+        _: Normalization,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        no_second_derivative("row_norm")
+        no_second_derivative("a norm")
     }
 }
 
-fn norm_state<B: Backend>(
-    (x, scale, shift): (NodeId, NodeId, NodeId),
-    statistics: Saved<B>,
-    norm: Norm,
-) -> NormState<B> {
-    NormState {
-        x,
-        scale,
-        shift,
-        statistics,
-        norm,
+/// Runs a norm's `forward` of x, scale and shift, and keeps for its backward what it is given of them
+/// and the statistics, mean and reciprocal deviation, that `saved` takes from what else it returns.
+fn normalize<B: NormOperations, C: CheckpointStrategy, S>(
+    [x, scale, shift]: [FloatTensor<Autodiff<B, C>>; 3],
+    normalization: Normalization,
+    forward: impl FnOnce([FloatTensor<B>; 3]) -> (FloatTensor<B>, S),
+    saved: impl FnOnce(&S) -> [FloatTensor<B>; 2],
+) -> (FloatTensor<Autodiff<B, C>>, S) {
+    let nodes = [x.node(), scale.node(), shift.node()];
+    let into_primitive = FloatTensor::<Autodiff<B, C>>::into_primitive;
+    match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(mut prep) => {
+            let [x_id, scale_id, shift_id] =
+                [&x, &scale, &shift].map(|input| prep.checkpoint(input));
+            let (output, statistics) = forward([x, scale, shift].map(into_primitive));
+            let state = NormState {
+                x: x_id,
+                scale: scale_id,
+                shift: shift_id,
+                statistics: saved(&statistics),
+                normalization,
+            };
+            (prep.finish(state, output), statistics)
+        }
+        OpsKind::UnTracked(prep) => {
+            let (output, statistics) = forward([x, scale, shift].map(into_primitive));
+            (prep.finish(output), statistics)
+        }
     }
 }

@@ -2,10 +2,9 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
-use burn_flex::FlexTensor;
 use evenkeel_kernels::{self as kernels, Activation, Affine, RowNorm};
 
-use super::{Norm, NormOperations};
+use super::{NormOperations, Normalization};
 use crate::backend::flex::{cast, channels, slice, tensor, vector, with_slices};
 
 impl NormOperations for Flex {
@@ -44,19 +43,6 @@ impl NormOperations for Flex {
         (cast(output, dtype), mean, variance, reciprocal_deviation)
     }
 
-    fn channel_norm_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        backward(inputs, Norm::OfTheBatch(activation))
-    }
-
     fn channel_norm_apply(
         x: FloatTensor<Self>,
         mean: FloatTensor<Self>,
@@ -84,19 +70,6 @@ impl NormOperations for Flex {
         cast(output, dtype)
     }
 
-    fn channel_norm_apply_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        backward(inputs, Norm::Constant(activation))
-    }
-
     fn row_norm(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -119,66 +92,61 @@ impl NormOperations for Flex {
         (cast(output, dtype), mean, reciprocal_deviation)
     }
 
-    fn row_norm_backward(
+    fn norm_backward(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         reciprocal_deviation: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
-        norm: RowNorm,
+        normalization: Normalization,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        backward(inputs, Norm::OfTheRows(norm))
+        let shape = x.shape();
+        let dtypes = [x.dtype(), scale.dtype(), shift.dtype()];
+        let gradients = with_slices!(
+            [x, gradient, mean, reciprocal_deviation, scale, shift],
+            |F| {
+                let affine = Affine {
+                    scale: slice(&scale),
+                    shift: slice(&shift),
+                };
+                let (x, dy) = (slice::<F>(&x), slice(&gradient));
+                let (mean, r) = (slice(&mean), slice(&reciprocal_deviation));
+                let gradients = match normalization {
+                    Normalization::ByBatch(activation) => kernels::batch_norm_train_backward(
+                        x,
+                        dy,
+                        channels(&shape),
+                        mean,
+                        r,
+                        Some(affine),
+                        activation,
+                    ),
+                    Normalization::ByConstants(activation) => kernels::batch_norm_apply_backward(
+                        x,
+                        dy,
+                        channels(&shape),
+                        mean,
+                        r,
+                        Some(affine),
+                        activation,
+                    ),
+                    Normalization::ByRows(norm) => {
+                        kernels::row_norm_backward(x, dy, mean, r, affine, &norm)
+                    }
+                };
+                [
+                    tensor(gradients.input, shape),
+                    vector(gradients.scale),
+                    vector(gradients.shift),
+                ]
+            }
+        );
+        let [input, scale, shift] = gradients;
+        (
+            cast(input, dtypes[0]),
+            cast(scale, dtypes[1]),
+            cast(shift, dtypes[2]),
+        )
     }
-}
-
-/// The gradients of a norm by its input, scale and shift, each in the type of what it belongs to.
-fn backward(inputs: [FlexTensor; 6], norm: Norm) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let [x, gradient, mean, reciprocal_deviation, scale, shift] = inputs;
-    let shape = x.shape();
-    let dtypes = [x.dtype(), scale.dtype(), shift.dtype()];
-    let gradients = with_slices!(
-        [x, gradient, mean, reciprocal_deviation, scale, shift],
-        |F| {
-            let affine = Affine {
-                scale: slice(&scale),
-                shift: slice(&shift),
-            };
-            let (x, dy) = (slice::<F>(&x), slice(&gradient));
-            let (mean, r) = (slice(&mean), slice(&reciprocal_deviation));
-            let gradients = match norm {
-                Norm::OfTheBatch(activation) => kernels::batch_norm_train_backward(
-                    x,
-                    dy,
-                    channels(&shape),
-                    mean,
-                    r,
-                    Some(affine),
-                    activation,
-                ),
-                Norm::Constant(activation) => kernels::batch_norm_apply_backward(
-                    x,
-                    dy,
-                    channels(&shape),
-                    mean,
-                    r,
-                    Some(affine),
-                    activation,
-                ),
-                Norm::OfTheRows(norm) => kernels::row_norm_backward(x, dy, mean, r, affine, &norm),
-            };
-            [
-                tensor(gradients.input, shape),
-                vector(gradients.scale),
-                vector(gradients.shift),
-            ]
-        }
-    );
-    let [input, scale, shift] = gradients;
-    (
-        cast(input, dtypes[0]),
-        cast(scale, dtypes[1]),
-        cast(shift, dtypes[2]),
-    )
 }

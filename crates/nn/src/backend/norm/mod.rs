@@ -39,17 +39,6 @@ pub trait NormOperations: Backend {
         FloatTensor<Self>,
     );
 
-    /// Gradients of `channel_norm` with respect to `x`, `scale`, `shift`.
-    fn channel_norm_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-
     /// Batch norm by given statistics.
     fn channel_norm_apply(
         x: FloatTensor<Self>,
@@ -60,17 +49,6 @@ pub trait NormOperations: Backend {
         activation: Activation,
     ) -> FloatTensor<Self>;
 
-    /// Gradients of `channel_norm_apply` with respect to `x`, `scale`, `shift`.
-    fn channel_norm_apply_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-
     /// Norm by rows: output, mean and reciprocal deviation per row.
     fn row_norm(
         x: FloatTensor<Self>,
@@ -79,24 +57,27 @@ pub trait NormOperations: Backend {
         norm: RowNorm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients of `row_norm` with respect to `x`, `scale`, `shift`.
-    fn row_norm_backward(
+    /// Gradients of any of these with respect to `x`, `scale`, `shift`.
+    fn norm_backward(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         reciprocal_deviation: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
-        norm: RowNorm,
+        normalization: Normalization,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What a backward is of: where the statistics came from. Constants have no gradient of their own.
-#[derive(Debug, Clone, Copy)]
-enum Norm {
-    OfTheBatch(Activation),
-    Constant(Activation),
-    OfTheRows(RowNorm),
+/// What a backward is of: where the statistics came from.
+#[derive(Clone, Copy, Debug)]
+pub enum Normalization {
+    /// `channel_norm`.
+    ByBatch(Activation),
+    /// `channel_norm_apply`: constants have no gradient of their own.
+    ByConstants(Activation),
+    /// `row_norm`.
+    ByRows(RowNorm),
 }
 
 /// A normalized batch and the statistics it was normalized with.

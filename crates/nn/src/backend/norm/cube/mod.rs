@@ -21,7 +21,7 @@ use burn_fusion::{Fusion, FusionBackend};
 use cubecl::prelude::BufferArg;
 use evenkeel_kernels::{Activation, Channels, RowNorm, RowStatistics};
 
-use super::{Norm, NormOperations};
+use super::{NormOperations, Normalization};
 use crate::backend::computed_in;
 use crate::backend::cube::{deferred, widened};
 use crate::backend::flex::channels;
@@ -109,19 +109,6 @@ impl NormOperations for CubeBackend {
         (y, statistics.mean, variance, statistics.r)
     }
 
-    fn channel_norm_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        backward(inputs, Norm::OfTheBatch(activation))
-    }
-
     fn channel_norm_apply(
         x: FloatTensor<Self>,
         mean: FloatTensor<Self>,
@@ -137,19 +124,6 @@ impl NormOperations for CubeBackend {
             r: widened(reciprocal_deviation, inputs.x.dtype),
         };
         elements::output(&inputs, &statistics, activation)
-    }
-
-    fn channel_norm_apply_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        backward(inputs, Norm::Constant(activation))
     }
 
     fn row_norm(
@@ -176,56 +150,51 @@ impl NormOperations for CubeBackend {
         (y, statistics.mean, statistics.r)
     }
 
-    fn row_norm_backward(
+    fn norm_backward(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         reciprocal_deviation: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
-        norm: RowNorm,
+        normalization: Normalization,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        backward(inputs, Norm::OfTheRows(norm))
+        let dtypes = [scale.dtype, shift.dtype];
+        let (geometry, activation) = match normalization {
+            Normalization::ByBatch(activation) | Normalization::ByConstants(activation) => {
+                (Geometry::batch(channels(&x.shape())), activation)
+            }
+            Normalization::ByRows(norm) => (Geometry::rows(norm.shape), norm.activation),
+        };
+        let inputs = Inputs::new(geometry, x, scale, shift);
+        let dtype = inputs.x.dtype;
+        let backward = Backward {
+            statistics: Statistics {
+                mean: widened(mean, dtype),
+                r: widened(reciprocal_deviation, dtype),
+            },
+            dy: into_contiguous(cast(gradient, dtype)),
+            inputs,
+        };
+        let sums = Sums::of(&backward, activation);
+        let centred = |around_zero| {
+            let centring = sums.centring(&backward.inputs, around_zero);
+            elements::gradient(&backward, Some(&centring), activation)
+        };
+        let dx = match normalization {
+            Normalization::ByConstants(_) => elements::gradient(&backward, None, activation),
+            Normalization::ByBatch(_) => centred(false),
+            // The sums are by columns then, not by rows.
+            Normalization::ByRows(norm) if geometry.positions < LEAST_SLAB => {
+                rows::gradient(&backward, &norm)
+            }
+            Normalization::ByRows(norm) => {
+                centred(norm.statistics == RowStatistics::RootMeanSquare)
+            }
+        };
+        let [scale, shift] = sums.parameters(&backward.inputs);
+        (dx, cast(scale, dtypes[0]), cast(shift, dtypes[1]))
     }
-}
-
-/// The gradients of a norm by its input, scale and shift, each in the type of what it belongs to.
-fn backward(inputs: [CubeTensor; 6], norm: Norm) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let [x, dy, mean, r, scale, shift] = inputs;
-    let dtypes = [scale.dtype, shift.dtype];
-    let (geometry, activation) = match norm {
-        Norm::OfTheBatch(activation) | Norm::Constant(activation) => {
-            (Geometry::batch(channels(&x.shape())), activation)
-        }
-        Norm::OfTheRows(norm) => (Geometry::rows(norm.shape), norm.activation),
-    };
-    let inputs = Inputs::new(geometry, x, scale, shift);
-    let dtype = inputs.x.dtype;
-    let backward = Backward {
-        statistics: Statistics {
-            mean: widened(mean, dtype),
-            r: widened(r, dtype),
-        },
-        dy: into_contiguous(cast(dy, dtype)),
-        inputs,
-    };
-    let sums = Sums::of(&backward, activation);
-    let centred = |around_zero| {
-        let centring = sums.centring(&backward.inputs, around_zero);
-        elements::gradient(&backward, Some(&centring), activation)
-    };
-    let dx = match norm {
-        Norm::Constant(_) => elements::gradient(&backward, None, activation),
-        Norm::OfTheBatch(_) => centred(false),
-        // The sums are by columns then, not by rows.
-        Norm::OfTheRows(norm) if geometry.positions < LEAST_SLAB => {
-            rows::gradient(&backward, &norm)
-        }
-        Norm::OfTheRows(norm) => centred(norm.statistics == RowStatistics::RootMeanSquare),
-    };
-    let [scale, shift] = sums.parameters(&backward.inputs);
-    (dx, cast(scale, dtypes[0]), cast(shift, dtypes[1]))
 }
 
 impl<B: FusionBackend + NormOperations> NormOperations for Fusion<B> {
@@ -254,22 +223,6 @@ impl<B: FusionBackend + NormOperations> NormOperations for Fusion<B> {
         deferred::<B, _, _>("evenkeel::channel_norm", [x, scale, shift], outputs, run).into()
     }
 
-    fn channel_norm_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        deferred_backward::<B>(inputs, move |[x, dy, mean, r, scale, shift]| {
-            B::channel_norm_backward(x, dy, mean, r, scale, shift, activation)
-        })
-        .into()
-    }
-
     fn channel_norm_apply(
         x: FloatTensor<Self>,
         mean: FloatTensor<Self>,
@@ -285,22 +238,6 @@ impl<B: FusionBackend + NormOperations> NormOperations for Fusion<B> {
         };
         let [y] = deferred::<B, _, _>("evenkeel::channel_norm_apply", inputs, [output], run);
         y
-    }
-
-    fn channel_norm_apply_backward(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        reciprocal_deviation: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        deferred_backward::<B>(inputs, move |[x, dy, mean, r, scale, shift]| {
-            B::channel_norm_apply_backward(x, dy, mean, r, scale, shift, activation)
-        })
-        .into()
     }
 
     fn row_norm(
@@ -319,33 +256,21 @@ impl<B: FusionBackend + NormOperations> NormOperations for Fusion<B> {
         deferred::<B, _, _>("evenkeel::row_norm", [x, scale, shift], outputs, run).into()
     }
 
-    fn row_norm_backward(
+    /// Each gradient has the shape and type of what it belongs to.
+    fn norm_backward(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         reciprocal_deviation: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
-        norm: RowNorm,
+        normalization: Normalization,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let outputs = [&x, &scale, &shift].map(|tensor| (tensor.shape(), tensor.dtype));
         let inputs = [x, gradient, mean, reciprocal_deviation, scale, shift];
-        deferred_backward::<B>(inputs, move |[x, dy, mean, r, scale, shift]| {
-            B::row_norm_backward(x, dy, mean, r, scale, shift, norm)
-        })
-        .into()
+        let run = move |[x, dy, mean, r, scale, shift]: [FloatTensor<B>; 6]| {
+            B::norm_backward(x, dy, mean, r, scale, shift, normalization).into()
+        };
+        deferred::<B, _, _>("evenkeel::norm_backward", inputs, outputs, run).into()
     }
-}
-
-/// Each gradient has the shape and type of what it belongs to.
-fn deferred_backward<B: FusionBackend>(
-    inputs: [FloatTensor<Fusion<B>>; 6],
-    run: impl Fn([FloatTensor<B>; 6]) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>)
-    + Send
-    + Sync
-    + 'static,
-) -> [FloatTensor<Fusion<B>>; 3] {
-    let [x, _, _, _, scale, shift] = &inputs;
-    let outputs = [x, scale, shift].map(|tensor| (tensor.shape(), tensor.dtype));
-    let run = move |inputs: [FloatTensor<B>; 6]| run(inputs).into();
-    deferred::<B, _, _>("evenkeel::norm_backward", inputs, outputs, run)
 }
