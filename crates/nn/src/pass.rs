@@ -1,5 +1,6 @@
 //! What a pass over the network is for: the mode as a value, never ambient state.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -264,19 +265,17 @@ impl Pass {
         }
     }
 
-    /// The pass as the norm of this id is to see it.
-    pub(crate) fn for_norm(&self, layer: ParamId) -> Self {
-        let mut pass = self.clone();
-        match self
+    /// The pass as the norm of this id is to see it: a copy only where it differs.
+    pub(crate) fn for_norm(&self, layer: ParamId) -> Cow<'_, Self> {
+        let turn = self
             .layer_by_layer
             .as_ref()
-            .map(|layers| layers.turn(layer))
-        {
-            None | Some(Turn::Now) => {}
-            Some(Turn::Done) => pass = pass.freeze_statistics(),
-            Some(Turn::Later) => pass.update = StatisticsUpdate::Keep,
+            .map(|layers| layers.turn(layer));
+        match turn {
+            None | Some(Turn::Now) => Cow::Borrowed(self),
+            Some(Turn::Done) => Cow::Owned(self.clone().freeze_statistics()),
+            Some(Turn::Later) => Cow::Owned(self.clone().keep_statistics()),
         }
-        pass
     }
 
     pub(crate) fn observe<const D: usize>(

@@ -202,7 +202,7 @@ impl BatchNorm {
             "BatchNorm: expected an input [examples, {}, positions...], got {dims:?}",
             self.num_features
         );
-        let pass = &pass.for_norm(self.running_mean.id());
+        let pass = &*pass.for_norm(self.running_mean.id());
         let observed = input.clone();
         let (output, statistics) = match pass.statistics() {
             StatisticsSource::Batch => self.forward_by_batch(input, pass),
@@ -306,7 +306,7 @@ impl BatchNorm {
                 backend::batch_norm_by(input, scale, shift, epsilon, self.activation, measure)
             }
         };
-        let batch = Batch {
+        let batch = || Batch {
             mean: mean.clone(),
             variance: variance.clone(),
             count: count as f64,
@@ -361,7 +361,7 @@ impl BatchNorm {
             shift,
             part,
         );
-        let batch = Batch {
+        let batch = || Batch {
             mean: mean.clone(),
             variance: variance.clone(),
             count,

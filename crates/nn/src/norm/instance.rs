@@ -123,12 +123,12 @@ impl InstanceNorm {
         let Some(running) = self.running() else {
             return rows::forward("instance_norm", input, self.norm(shape), affine, pass);
         };
-        let pass = &pass.for_norm(running.mean.id());
+        let pass = &*pass.for_norm(running.mean.id());
         let output = match pass.statistics() {
             StatisticsSource::Batch => {
                 let norm = self.norm(shape);
                 let (output, mean, r) = rows::normalize(input.clone(), norm, affine);
-                running.follow(self.average_over_examples(mean, r, norm), pass);
+                running.follow(|| self.average_over_examples(mean, r, norm), pass);
                 output
             }
             StatisticsSource::Running | StatisticsSource::Mixed(_) => {

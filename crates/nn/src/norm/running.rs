@@ -100,17 +100,21 @@ impl Running<'_> {
         (get(self.mean), get(self.variance))
     }
 
-    /// Does with a batch what the pass says. A batch of no values leaves no trace.
-    pub fn follow(&self, batch: Batch, pass: &Pass) {
-        if batch.count == 0.0 {
-            return;
-        }
-        let device = batch.mean.device().without_autodiff();
-        match pass.update() {
-            StatisticsUpdate::Keep => {}
-            StatisticsUpdate::Average => self.average_in(batch, &device),
-            StatisticsUpdate::AverageOverPass => self.average_pass_in(batch, pass, &device),
-            StatisticsUpdate::Pool => self.pool_in(batch, pass, &device),
+    /// Does with a batch what the pass says; it is described only if somebody wants to know. A batch of
+    /// no values leaves no trace.
+    pub fn follow(&self, batch: impl FnOnce() -> Batch, pass: &Pass) {
+        let take_in: fn(&Self, Batch, &Pass, &Device) = match pass.update() {
+            StatisticsUpdate::Keep => return,
+            StatisticsUpdate::Average => {
+                |running, batch, _, device| running.average_in(batch, device)
+            }
+            StatisticsUpdate::AverageOverPass => Self::average_pass_in,
+            StatisticsUpdate::Pool => Self::pool_in,
+        };
+        let batch = batch();
+        if batch.count > 0.0 {
+            let device = batch.mean.device().without_autodiff();
+            take_in(self, batch, pass, &device);
         }
     }
 
