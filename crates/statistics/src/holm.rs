@@ -1,8 +1,9 @@
 //! Correction of the p-values of several tests.
 
-/// Holm's correction: the i-th smallest of m p-values, times m − i + 1, never below the one before it, at most
-/// 1. To call those below α different from chance errs at all with a probability of at most α, whatever
-/// depends on what. `None` stays `None` and does not count as a test.
+/// Holm's correction: of m p-values, the smallest is multiplied by m, the next by m less one, and so on, none
+/// falling below the one before it or rising above 1. Whoever calls those below α different from chance errs at
+/// all with a probability of at most α, whatever depends on what. `None` stays `None` and does not count as a
+/// test.
 ///
 /// Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure" (1979).
 pub fn holm(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
