@@ -149,6 +149,34 @@ impl Views {
         Ok(views)
     }
 
+    /// How many views there are of an image of which none coincide.
+    pub fn most(&self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Flips => 2,
+            Self::TenCrop { .. } => 10,
+            Self::MultiScale(scales) => {
+                let crops = match scales.crops {
+                    Crops::Middle => 1,
+                    Crops::Five => 5,
+                };
+                scales.sides.len() * crops * (1 + usize::from(scales.flips))
+            }
+            Self::List(views) => views.len(),
+        }
+    }
+
+    /// The size of each view of an image of this size.
+    ///
+    /// # Errors
+    /// As [`Views::of`].
+    pub fn size(&self, image: Size) -> Result<Size, Error> {
+        let views = self.of(image)?;
+        // There is one at least.
+        let parameters = views.first().map_or(&[][..], |view| &view.parameters);
+        output(image, parameters).map_err(|problem| refused(0, problem))
+    }
+
     fn lists(&self, image: Size) -> Result<Vec<Vec<Parameters>>, Error> {
         let flip = || Operation::HorizontalFlip(HorizontalFlip { probability: 1.0 });
         match self {
@@ -361,6 +389,8 @@ mod tests {
                 .map(|view| view.weight)
                 .collect()
         };
+        assert_eq!(scales("once").most(), 10);
+        assert_eq!(scales("once").size(Size::new(10, 10)), Ok(Size::new(8, 8)));
         assert_eq!(weights(scales("once")), [1.0 / 6.0; 6]);
         assert_eq!(weights(scales("each")), [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]);
         let whole = Views::TenCrop {
