@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use evenkeel_lab::average::TestViews;
 
 /// Train with noise; test with its average. Trains well-regularized classifiers and shows what
 /// they learned.
@@ -106,9 +107,20 @@ pub struct EvalArgs {
     /// Measure on the test data of another source; see `evenkeel data list`
     #[arg(long, value_name = "SOURCE")]
     pub data: Option<String>,
-    /// Average predictions over views of each image
-    #[arg(long, value_enum, default_value_t = Tta::None)]
-    pub tta: Tta,
+    /// Average predictions over views of each image: none, flip, ten-crop, multi-scale, dense (larger images at
+    /// once, for nets that end in global average pooling), or a TOML or JSON file such as `views = { ten_crop = {
+    /// height = 24, width = 24 } }`
+    #[arg(long, value_name = "VIEWS|FILE", default_value = "none")]
+    pub tta: TestViews,
+    /// Average over N draws of the noise that the net was trained with, for each view
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub mc: u64,
+    /// What is averaged
+    #[arg(long, value_enum, default_value_t = Average::Probabilities)]
+    pub average: Average,
+    /// The seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
     /// Write the label and the probabilities of each example as CSV
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
@@ -120,11 +132,11 @@ pub struct EvalArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Tta {
-    /// The image alone
-    None,
-    /// The image and its mirror image
-    Flip,
+pub enum Average {
+    /// Their arithmetic mean
+    Probabilities,
+    /// Their mean, which is the geometric mean of the probabilities
+    Logits,
 }
 
 #[derive(clap::Args)]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use evenkeel_augment::{
-    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, HorizontalFlip, Image,
-    ImageSource, Normalize, Operation, Pipeline, Sample, Size, Sizes,
+    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, Image, ImageSource, Normalize,
+    Operation, Pipeline, Sample, Size, Sizes, ViewedImages, Views,
 };
 use evenkeel_record::Preparation;
 
@@ -160,15 +160,65 @@ pub(crate) fn prepare(
     }
 }
 
-/// The operation that shows the mirror image.
-pub(crate) fn mirrored(kind: &Kind) -> Result<Operation, Error> {
-    match kind {
-        Kind::Images { .. } => Ok(Operation::HorizontalFlip(HorizontalFlip {
-            probability: 1.0,
-        })),
-        Kind::Table { .. } => Err(Error::Unfit(
-            "averaging over flips is for images, and the data is a table; use --tta none".into(),
-        )),
+/// A split of images as all of their views.
+pub(crate) struct Viewed {
+    pub examples: Arc<dyn Examples>,
+    /// Views of an image.
+    pub most: usize,
+    /// Of each view.
+    pub size: Size,
+}
+
+/// The views of a split's images, each first through operations that draw nothing.
+pub(crate) fn views(
+    split: &Split,
+    kind: &Kind,
+    preparation: &Preparation,
+    before: Vec<Operation>,
+    views: Views,
+) -> Result<Viewed, Error> {
+    fn of<S: ImageSource + 'static>(
+        source: S,
+        before: Vec<Operation>,
+        views: Views,
+        normalize: Normalize,
+    ) -> Result<Viewed, Error> {
+        let images = ViewedImages::new(source, before, views, normalize)?;
+        Ok(Viewed {
+            most: images.most(),
+            size: images.size(),
+            examples: Arc::new(images),
+        })
+    }
+    let Preparation { mean, deviation } = preparation.clone();
+    let normalize = Normalize {
+        mean,
+        std: deviation,
+    };
+    match (split, kind) {
+        (
+            Split::Images(images),
+            &Kind::Images {
+                height,
+                width,
+                channels,
+            },
+        ) => {
+            let source = InMemory {
+                images: images.clone(),
+                size: [width, height, channels],
+            };
+            of(source, before, views, normalize)
+        }
+        (Split::Files(files), &Kind::Images { height, width, .. }) => {
+            let sizes = files.sizes().unwrap_or(Size::new(width, height).into());
+            let source = InFiles {
+                files: files.clone(),
+                sizes,
+            };
+            of(source, before, views, normalize)
+        }
+        _ => unreachable!("the caller asks for views of images only"),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::evaluate::Measured;
 use crate::examples::unnormalized;
 use crate::fit::FitOptions;
 use crate::model::Model;
+use crate::quality::quality;
 use crate::recipe::Recipe;
 use crate::{Error, provenance};
 
@@ -68,6 +69,7 @@ pub(crate) fn evaluation(
     });
     Ok(Evaluation {
         confusion: measured.confusion.clone(),
+        quality: Some(quality(measured)),
         mistakes: mistakes.collect(),
         sheet: sheet(data, operations, seed)?,
     })

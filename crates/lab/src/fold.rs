@@ -7,7 +7,7 @@ use evenkeel_nn::Fold;
 use evenkeel_nn::fold::FoldingError;
 use evenkeel_record::{RunFolder, write_atomic};
 
-use crate::evaluate::{Measured, Views, open_run};
+use crate::evaluate::{Measured, OpenRun};
 use crate::{Error, weights};
 
 /// What folding did.
@@ -43,9 +43,11 @@ impl FoldedRun {
 /// # Errors
 /// As [`evaluate_run`](crate::evaluate::evaluate_run); and if the model has no batch norms: says where.
 pub fn fold_run(folder: &RunFolder, workers: usize, device: &Device) -> Result<FoldedRun, Error> {
-    let (model, evaluator) = open_run(folder, None, Views::None, workers, device)?;
-    let before = evaluator.measure(&model)?;
-    let folded = model
+    let run = OpenRun::open(folder, None, device)?;
+    let evaluator = run.evaluator(workers)?;
+    let before = evaluator.measure(&run.model)?;
+    let folded = run
+        .model
         .fold()
         .map_err(|refused| Error::Unfit(refused.to_string()))?;
     let after = evaluator.measure(&folded.model)?;

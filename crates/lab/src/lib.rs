@@ -4,6 +4,7 @@
 //! the same bits; [`evaluate`] measures, with or without averaging over views of each image.
 #![forbid(unsafe_code)]
 
+pub mod average;
 mod checkpoint;
 pub mod data;
 mod error;
@@ -16,6 +17,7 @@ pub mod model;
 mod optimizer;
 mod preview;
 mod provenance;
+mod quality;
 pub mod recipe;
 pub mod recipes;
 mod schedule;
@@ -26,7 +28,7 @@ mod weight_average;
 pub mod weights;
 
 pub use error::Error;
-pub use evaluate::{Evaluator, Views};
+pub use evaluate::Evaluator;
 pub use evenkeel_augment::{BUILT_IN_PIPELINES, Error as LoaderError};
 pub use fit::{Event, FitOptions, Outcome, fit, resume};
 pub use preview::{PreviewOptions, preview, read_pipeline};

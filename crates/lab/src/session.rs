@@ -8,7 +8,7 @@ use evenkeel_record::{Preparation, Run};
 
 use crate::checkpoint::{Progress, Training};
 use crate::data::{Dataset, Source, Split};
-use crate::evaluate::{Evaluator, Views};
+use crate::evaluate::Evaluator;
 use crate::examples::Use;
 use crate::fit::FitOptions;
 use crate::optimizer::Optimizer;
@@ -125,7 +125,6 @@ impl<'a> Session<'a> {
             &self.data.kind,
             self.data.classes.len(),
             &self.preparation,
-            Views::None,
             self.options.workers,
             &self.options.device,
         )

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::Quality;
 use crate::number::number;
 
 /// The trained model on the test data, and the views it was trained with.
@@ -11,6 +12,9 @@ use crate::number::number;
 pub struct Evaluation {
     /// `[truth][predicted]` counts.
     pub confusion: Vec<Vec<u64>>,
+    /// Accuracy and calibration; none in runs of older versions.
+    #[serde(default)]
+    pub quality: Option<Quality>,
     /// The wrong predictions, most confident first.
     pub mistakes: Vec<Mistake>,
     /// Some training images beside random views of them.

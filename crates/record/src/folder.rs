@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Evaluation, Line, Run, RunLock, read_limited, read_metrics, write_atomic};
+use crate::{
+    Averaging, Error, Evaluation, Line, Run, RunLock, read_limited, read_metrics, write_atomic,
+};
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,11 @@ impl RunFolder {
     /// `evaluation.json`.
     pub fn evaluation(&self) -> PathBuf {
         self.0.join("evaluation.json")
+    }
+
+    /// `averaging/`.
+    pub fn averaging(&self) -> PathBuf {
+        self.0.join("averaging")
     }
 
     /// `model.safetensors`.
@@ -85,6 +92,7 @@ impl RunFolder {
         let parts = [
             self.metrics(),
             self.evaluation(),
+            self.averaging(),
             self.model(),
             self.checkpoint(),
             self.report(),
@@ -139,6 +147,32 @@ impl RunFolder {
             Ok(None)
         }
     }
+
+    /// Writes an average's file, over that of the same average.
+    pub fn write_averaging(&self, averaging: &Averaging) -> Result<(), Error> {
+        write_json(&self.averaging().join(averaging.file_name()), averaging)
+    }
+
+    /// Reads the files of all averages, by name; empty if there are none.
+    pub fn read_averaging(&self) -> Result<Vec<Averaging>, Error> {
+        let folder = self.averaging();
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&folder).map_err(|error| Error::read(&folder, &error))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| Error::read(&folder, &error))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        paths.iter().map(|path| read_json(path)).collect()
+    }
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
@@ -161,6 +195,7 @@ mod tests {
         for part in [
             "metrics.jsonl",
             "evaluation.json",
+            "averaging",
             "model.safetensors",
             "report.html",
             "checkpoint",

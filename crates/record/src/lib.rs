@@ -7,12 +7,14 @@
 //! | `run.json` | [`Run`]: recipe as resolved, versions, machine, seed, results |
 //! | `metrics.jsonl` | one [`Line`] a step and one an epoch |
 //! | `evaluation.json` | [`Evaluation`]: confusion, mistakes, augmented pictures |
+//! | `averaging/NAME.json` | an [`Averaging`] each: what an average at test does |
 //! | `model.safetensors` | the trained model, with PyTorch's parameter names |
 //! | `checkpoint/` | what `--resume` goes on from, and the best model |
 //! | `report.html` | all of it to look at |
 //! | `.lock` | locked while a process trains the run |
 #![forbid(unsafe_code)]
 
+mod averaging;
 mod error;
 mod evaluation;
 mod files;
@@ -21,8 +23,10 @@ mod lock;
 mod machine;
 mod metrics;
 mod number;
+mod quality;
 mod run;
 
+pub use averaging::{AverageOf, Averaging, CurvePoint, Disagreement, Verdict};
 pub use error::Error;
 pub use evaluation::{Evaluation, Mistake, Picture, SheetRow};
 pub use files::{read_limited, write_atomic};
@@ -30,4 +34,5 @@ pub use folder::RunFolder;
 pub use lock::RunLock;
 pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
+pub use quality::{Estimate, Quality, ReliabilityBin};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};

@@ -93,6 +93,7 @@ fn evaluation(classes: usize) -> Evaluation {
     };
     Evaluation {
         confusion: (0..classes).map(row).collect(),
+        quality: None,
         mistakes: vec![Mistake {
             picture: Some(picture.clone()),
             index: 7,

@@ -96,7 +96,17 @@ impl ConvNet {
     pub fn forward(&self, features: Tensor<2>, pass: &Pass) -> Tensor<2> {
         let [channels, height, width] = self.input;
         let examples = features.dims()[0];
-        let mut x = features.reshape([examples, channels, height, width]);
+        self.forward_images(features.reshape([examples, channels, height, width]), pass)
+    }
+
+    /// The same for images of any size that the pools leave something of: the net is convolutional up to the
+    /// average over all positions.
+    ///
+    /// # Shapes
+    /// - images: `[N, channels, height, width]`
+    /// - output: logits `[N, classes]`
+    pub fn forward_images(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let mut x = images;
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, &pass.scope(&format!("blocks.{index}")));
         }

@@ -91,6 +91,27 @@ impl Model {
             Self::ResNet(net) => net.forward(features, pass),
         }
     }
+
+    /// Logits `[N, classes]` of images `[N, channels, height, width]`: of the size that the net was built for,
+    /// or any larger one if [`is_fully_convolutional`](Self::is_fully_convolutional).
+    ///
+    /// A larger image at once is the dense evaluation of Simonyan and Zisserman (2015): a net that ends in an
+    /// average over all positions averages over all of its crops.
+    pub fn forward_images(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        match self {
+            Self::ConvNet(net) => net.forward_images(images, pass),
+            Self::Mlp(net) => net.forward(images.flatten(1, 3), pass),
+            Self::ResNet(net) => net.forward_images(images, pass),
+        }
+    }
+
+    /// Whether the net takes images of other sizes than it was built for.
+    pub fn is_fully_convolutional(&self) -> bool {
+        match self {
+            Self::ConvNet(_) | Self::ResNet(_) => true,
+            Self::Mlp(_) => false,
+        }
+    }
 }
 
 impl Norms for Model {
@@ -246,6 +267,15 @@ impl ModelRecipe {
             Self::Convnet { norm, .. } | Self::Mlp { norm, .. } | Self::Resnet18 { norm, .. } => {
                 *norm
             }
+        }
+    }
+
+    /// Whether passes with noise differ from those without.
+    pub(crate) fn is_noisy(&self) -> bool {
+        match self {
+            Self::Convnet { dropout, .. }
+            | Self::Mlp { dropout, .. }
+            | Self::Resnet18 { dropout, .. } => *dropout > 0.0,
         }
     }
 

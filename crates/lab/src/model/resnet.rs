@@ -206,8 +206,16 @@ impl ResNet {
     pub fn forward(&self, features: Tensor<2>, pass: &Pass) -> Tensor<2> {
         let [channels, height, width] = self.input;
         let examples = features.dims()[0];
-        let x = features.reshape([examples, channels, height, width]);
-        let x = self.conv1.forward(x);
+        self.forward_images(features.reshape([examples, channels, height, width]), pass)
+    }
+
+    /// The same for images of any size: the net is convolutional up to the average over all positions.
+    ///
+    /// # Shapes
+    /// - images: `[N, channels, height, width]`
+    /// - output: logits `[N, classes]`
+    pub fn forward_images(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let x = self.conv1.forward(images);
         let mut x = normalize_and_activate(self.bn1.as_ref(), x, &pass.scope("bn1"));
         if let Some(pool) = &self.maxpool {
             x = pool.forward(x);

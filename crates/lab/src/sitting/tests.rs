@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::Split;
-use crate::evaluate::{Views, evaluate_run};
+use crate::evaluate::evaluate_run;
 use crate::{FitOptions, Recipe, fit, resume};
 
 const BASE: &str = r#"
@@ -342,7 +342,7 @@ fn one_process_at_a_time() {
 }
 
 fn evaluated(folder: &RunFolder) -> Result<Measured, Error> {
-    evaluate_run(folder, None, Views::None, 0, &Device::flex())
+    evaluate_run(folder, None, 0, &Device::flex())
 }
 
 #[test]

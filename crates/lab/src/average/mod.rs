@@ -1,0 +1,547 @@
+//! The average at test: over views of each image, over the noise that the net was trained with, or both.
+
+mod views;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use evenkeel_augment::{Batch, Loader, Operation};
+use evenkeel_nn::Pass;
+use evenkeel_record::{
+    AverageOf, Averaging, CurvePoint, Disagreement, Estimate, Quality, RunFolder,
+};
+use evenkeel_statistics::Discordant;
+
+pub use views::TestViews;
+
+use crate::Error;
+use crate::data::{Kind, Source, Split};
+use crate::evaluate::{
+    Measured, OpenRun, loader_options, measure, most_probable, numbers, softmax,
+};
+use crate::examples::{self, Use};
+use crate::model::Model;
+use crate::quality::{mean, quality};
+use views::Group;
+
+/// What to average over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AverageOptions {
+    /// The views of each image.
+    pub views: TestViews,
+    /// Draws of the net's noise for each view; 0 for none, in test mode.
+    pub draws: u64,
+    /// What is averaged.
+    pub average: AverageOf,
+    /// What the noise is a function of.
+    pub seed: u64,
+}
+
+impl AverageOptions {
+    /// Whether there is one forward of one view, in test mode.
+    pub fn is_single(&self) -> bool {
+        self.views == TestViews::None && self.draws == 0
+    }
+
+    /// Such as `flip`, `5 draws`, `ten-crop, 5 draws`.
+    fn name(&self) -> String {
+        match (&self.views, self.draws) {
+            (TestViews::None, draws) => format!("{draws} draws"),
+            (views, 0) => views.to_string(),
+            (views, draws) => format!("{views}, {draws} draws"),
+        }
+    }
+}
+
+/// A run's model, measured.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// What it predicts: on average, where it was asked for an average.
+    pub measured: Measured,
+    /// How good these predictions are.
+    pub quality: Quality,
+    /// The average beside the single view, if there is one.
+    pub averaging: Option<Averaging>,
+}
+
+const MOST_DRAWS: u64 = 10_000;
+
+/// Measures a finished run's model on its own test data, or on the test data of another source with the same
+/// kind of examples, by the average that is asked for.
+///
+/// # Errors
+/// As [`evaluate_run`](crate::evaluate::evaluate_run); and if the average makes no sense for the data or the
+/// net, with the reason.
+pub fn average_run(
+    folder: &RunFolder,
+    source: Option<&Source>,
+    options: &AverageOptions,
+    workers: usize,
+    device: &Device,
+) -> Result<Evaluated, Error> {
+    let run = OpenRun::open(folder, source, device)?;
+    let averager = match options.is_single() {
+        true => None,
+        // Before anything is computed: it may be refused.
+        false => Some(Averager::new(&run, options, workers)?),
+    };
+    let begun = Instant::now();
+    let single = run.evaluator(workers)?.measure(&run.model)?;
+    let single_ms = milliseconds(begun, &single);
+    let single_quality = quality(&single);
+    let Some(averager) = averager else {
+        return Ok(Evaluated {
+            measured: single,
+            quality: single_quality,
+            averaging: None,
+        });
+    };
+    let begun = Instant::now();
+    let average = averager.average(&run.model)?;
+    let averaged_ms = milliseconds(begun, &average.measured);
+    let averaged = quality(&average.measured);
+    let changes = Discordant::of(right(&single).zip(right(&average.measured)));
+    let difference = Estimate::new(changes.difference(), Some(changes.interval(CONFIDENCE)));
+    Ok(Evaluated {
+        averaging: Some(Averaging {
+            name: options.name(),
+            average: options.average,
+            views: averager.told(average.different),
+            seed: (options.draws > 0).then_some(options.seed),
+            forwards: averager.forwards(),
+            single: single_quality,
+            averaged: averaged.clone(),
+            changes,
+            difference,
+            p_value: changes.p_value(),
+            single_ms,
+            averaged_ms,
+            curve: average.curve,
+            disagreement: Some(average.disagreement),
+        }),
+        measured: average.measured,
+        quality: averaged,
+    })
+}
+
+const CONFIDENCE: f64 = 0.95;
+
+fn milliseconds(begun: Instant, measured: &Measured) -> f64 {
+    1e3 * begun.elapsed().as_secs_f64() / measured.labels.len().max(1) as f64
+}
+
+/// Whether each example is.
+fn right(measured: &Measured) -> impl Iterator<Item = bool> {
+    let rows = measured
+        .probabilities
+        .chunks_exact(measured.confusion.len().max(1));
+    rows.zip(&measured.labels)
+        .map(|(row, &truth)| most_probable(row) == truth as usize)
+}
+
+/// Runs all forwards of an average.
+struct Averager<'a> {
+    options: &'a AverageOptions,
+    groups: Vec<ViewBatches>,
+    classes: usize,
+    device: Device,
+}
+
+/// Views of one size, as batches.
+struct ViewBatches {
+    loader: Loader,
+    /// Views of an example.
+    count: usize,
+    /// Numbers a view.
+    numbers: usize,
+    /// Channels, height, width; none of tables.
+    shape: Option<[usize; 3]>,
+    /// Whether a row ends in its views' weights.
+    weighted: bool,
+}
+
+/// What came out.
+struct Average {
+    measured: Measured,
+    curve: Vec<CurvePoint>,
+    disagreement: Disagreement,
+    /// The most views of an example that differ.
+    different: usize,
+}
+
+/// Numbers of the views of one batch, at most: 256 MiB.
+const MOST_NUMBERS: usize = 1 << 26;
+const MOST_BATCH: usize = 256;
+
+impl<'a> Averager<'a> {
+    fn new(run: &OpenRun, options: &'a AverageOptions, workers: usize) -> Result<Self, Error> {
+        if options.draws > MOST_DRAWS {
+            return Err(Error::Unfit(format!(
+                "--mc {}: expected at most {MOST_DRAWS} draws",
+                options.draws
+            )));
+        }
+        if options.draws > 0 && !run.recipe.model.is_noisy() {
+            return Err(Error::Unfit(format!(
+                "--mc {}: this net draws no noise (model.dropout is 0), so all draws would be the same; train one \
+                 with dropout, or average over views by --tta",
+                options.draws
+            )));
+        }
+        let groups = match options.views {
+            TestViews::None => vec![ViewBatches::single(run, workers)?],
+            ref views => {
+                let test: &[Operation] = match &run.test {
+                    Split::Files(files) => &files.test,
+                    _ => &[],
+                };
+                let groups = views.groups(&run.kind, test)?;
+                let groups = groups
+                    .into_iter()
+                    .map(|group| ViewBatches::of(run, group, workers));
+                groups.collect::<Result<Vec<_>, Error>>()?
+            }
+        };
+        Ok(Self {
+            options,
+            groups,
+            classes: run.run.data.classes.len(),
+            device: run.device.clone(),
+        })
+    }
+
+    /// Of an example.
+    fn forwards(&self) -> u64 {
+        let views: usize = self.groups.iter().map(|group| group.count).sum();
+        views as u64 * self.options.draws.max(1)
+    }
+
+    /// What the views are.
+    fn told(&self, different: usize) -> Vec<String> {
+        let all: usize = self.groups.iter().map(|group| group.count).sum();
+        if all == 1 {
+            return Vec::new();
+        }
+        let of_group = |group: &ViewBatches| {
+            let [_, height, width] = group.shape?;
+            let s = if group.count == 1 { "" } else { "s" };
+            Some(format!("{} view{s} of {width}×{height}", group.count))
+        };
+        let mut told: Vec<String> = self.groups.iter().filter_map(of_group).collect();
+        if different < all {
+            told.push(format!(
+                "only {different} of the {all} differ: the others show the same pixels, and are counted once"
+            ));
+        }
+        told
+    }
+
+    fn average(&self, model: &Model) -> Result<Average, Error> {
+        let points = points(self.forwards());
+        let mut correct: HashMap<u64, u64> = points.iter().map(|&point| (point, 0)).collect();
+        let (mut probabilities, mut labels) = (Vec::new(), Vec::new());
+        let mut disagreements = Vec::new();
+        let mut different = 0;
+        let mut epochs: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| group.loader.epoch(0, 0))
+            .collect();
+        loop {
+            // All groups have the same examples in the same batches.
+            let batches: Option<Vec<_>> = epochs.iter_mut().map(Iterator::next).collect();
+            let Some(batches) = batches else { break };
+            let batches = batches.into_iter().collect::<Result<Vec<Batch>, _>>()?;
+            let of_batch = batches[0].labels.clone();
+            let mut sums = Sums::new(of_batch.len(), self.classes);
+            different = different.max(self.different(&batches));
+            let mut done = 0;
+            for draw in 0..self.options.draws.max(1) {
+                let pass = match self.options.draws {
+                    0 => Pass::test(),
+                    _ => Pass::monte_carlo(self.options.seed, draw),
+                };
+                // Masks are a function of the place in a batch: each batch has its own.
+                let pass = pass.scope(&format!("batch{}", batches[0].index));
+                for (index, (group, batch)) in self.groups.iter().zip(&batches).enumerate() {
+                    for view in 0..group.count {
+                        let pass = pass.scope(&format!("view{index}.{view}"));
+                        let (x, weights) = group.view(batch, view);
+                        let logits = numbers(group.forward(model, x, &self.device, &pass));
+                        sums.add(&logits, &weights);
+                        done += 1;
+                        if let Some(correct) = correct.get_mut(&done) {
+                            *correct += sums.correct(&of_batch, self.options.average);
+                        }
+                    }
+                }
+            }
+            disagreements.extend(sums.disagreements());
+            probabilities.extend(sums.averages(self.options.average));
+            labels.extend(of_batch);
+        }
+        let examples = labels.len().max(1) as f64;
+        let curve = points.into_iter().map(|forwards| CurvePoint {
+            forwards,
+            accuracy: correct[&forwards] as f64 / examples,
+        });
+        let measured = measure(probabilities, labels, self.classes);
+        let of = |wanted: bool| {
+            let some = right(&measured)
+                .zip(&disagreements)
+                .filter(|(is_right, _)| *is_right == wanted);
+            mean(some.map(|(_, value)| *value).collect())
+        };
+        Ok(Average {
+            disagreement: Disagreement {
+                right: of(true),
+                wrong: of(false),
+            },
+            curve: curve.collect(),
+            measured,
+            different,
+        })
+    }
+
+    /// The most views of an example that differ.
+    fn different(&self, batches: &[Batch]) -> usize {
+        let groups = || self.groups.iter().zip(batches);
+        let examples = batches[0].labels.len();
+        let of_example = |example: usize| -> usize {
+            let of_group = |(group, batch): (&ViewBatches, &Batch)| {
+                let views = 0..group.count;
+                views
+                    .filter(|&view| group.weight(batch, example, view) > 0.0)
+                    .count()
+            };
+            groups().map(of_group).sum()
+        };
+        (0..examples).map(of_example).max().unwrap_or(0)
+    }
+}
+
+impl ViewBatches {
+    /// The one that the net is evaluated on.
+    fn single(run: &OpenRun, workers: usize) -> Result<Self, Error> {
+        let examples = examples::prepare(
+            &run.test,
+            &run.kind,
+            &run.run.preparation,
+            Vec::new(),
+            0,
+            Use::Test,
+        )?;
+        let shape = match run.kind {
+            Kind::Images {
+                height,
+                width,
+                channels,
+            } => Some([channels, height, width]),
+            Kind::Table { .. } => None,
+        };
+        Ok(Self {
+            numbers: examples.features(),
+            loader: Loader::new(examples, loader_options(MOST_BATCH, workers))?,
+            count: 1,
+            shape,
+            weighted: false,
+        })
+    }
+
+    fn of(run: &OpenRun, group: Group, workers: usize) -> Result<Self, Error> {
+        let Group { before, views } = group;
+        let viewed = examples::views(&run.test, &run.kind, &run.run.preparation, before, views)?;
+        let &Kind::Images {
+            height,
+            width,
+            channels,
+        } = &run.kind
+        else {
+            unreachable!("views of a table are refused");
+        };
+        let size = viewed.size;
+        if (size.width, size.height) != (width, height) {
+            let other = Kind::Images {
+                height: size.height,
+                width: size.width,
+                channels,
+            };
+            let refuse = |problem: String| {
+                Error::Unfit(format!(
+                    "views of {size}, where the net was trained on {width}×{height}: {problem}"
+                ))
+            };
+            if !run.model.is_fully_convolutional() {
+                return Err(refuse(
+                    "a dense net takes no other size; use views of that size, such as --tta flip"
+                        .into(),
+                ));
+            }
+            let recipe = &run.recipe.model;
+            recipe
+                .build(&other, 2, &run.device)
+                .map(drop)
+                .and_then(|()| recipe.check_statistics(&other, 2))
+                .map_err(refuse)?;
+        }
+        let row = viewed.examples.features();
+        if row > MOST_NUMBERS {
+            return Err(Error::Unfit(format!(
+                "{} views of {size}: expected at most {MOST_NUMBERS} numbers an example, found {row}; use fewer \
+                 or smaller views",
+                viewed.most
+            )));
+        }
+        let batch = (MOST_NUMBERS / row).clamp(1, MOST_BATCH);
+        Ok(Self {
+            loader: Loader::new(viewed.examples, loader_options(batch, workers))?,
+            count: viewed.most,
+            numbers: channels * size.width * size.height,
+            shape: Some([channels, size.height, size.width]),
+            weighted: true,
+        })
+    }
+
+    fn row(&self) -> usize {
+        self.count * (self.numbers + usize::from(self.weighted))
+    }
+
+    /// What a view of an example counts.
+    fn weight(&self, batch: &Batch, example: usize, view: usize) -> f64 {
+        match self.weighted {
+            true => {
+                let weights = &batch.features[example * self.row() + self.count * self.numbers..];
+                f64::from(weights[view])
+            }
+            false => 1.0,
+        }
+    }
+
+    /// A view of each example of a batch, and what it counts.
+    fn view(&self, batch: &Batch, view: usize) -> (Vec<f32>, Vec<f64>) {
+        let examples = batch.labels.len();
+        let mut x = Vec::with_capacity(examples * self.numbers);
+        for row in batch.features.chunks_exact(self.row()) {
+            x.extend_from_slice(&row[view * self.numbers..][..self.numbers]);
+        }
+        let weights = (0..examples).map(|example| self.weight(batch, example, view));
+        (x, weights.collect())
+    }
+
+    fn forward(&self, model: &Model, x: Vec<f32>, device: &Device, pass: &Pass) -> Tensor<2> {
+        let examples = x.len() / self.numbers;
+        match self.shape {
+            Some([channels, height, width]) => {
+                let x = TensorData::new(x, [examples, channels, height, width]);
+                model.forward_images(Tensor::from_data(x, device), pass)
+            }
+            None => {
+                let x = TensorData::new(x, [examples, self.numbers]);
+                model.forward(Tensor::from_data(x, device), pass)
+            }
+        }
+    }
+}
+
+/// Weighted sums over the forwards of a batch.
+struct Sums {
+    classes: usize,
+    weights: Vec<f64>,
+    logits: Vec<f64>,
+    probabilities: Vec<f64>,
+    entropies: Vec<f64>,
+}
+
+impl Sums {
+    fn new(examples: usize, classes: usize) -> Self {
+        Self {
+            classes,
+            weights: vec![0.0; examples],
+            logits: vec![0.0; examples * classes],
+            probabilities: vec![0.0; examples * classes],
+            entropies: vec![0.0; examples],
+        }
+    }
+
+    fn add(&mut self, logits: &[f64], weights: &[f64]) {
+        for (example, (row, &weight)) in logits.chunks_exact(self.classes).zip(weights).enumerate()
+        {
+            // A view that is not there may be anything.
+            if weight == 0.0 {
+                continue;
+            }
+            let at = example * self.classes;
+            let mut entropy = 0.0;
+            for (class, (logit, p)) in row.iter().zip(softmax(row)).enumerate() {
+                self.logits[at + class] += weight * logit;
+                self.probabilities[at + class] += weight * p;
+                entropy += surprise(p);
+            }
+            self.entropies[example] += weight * entropy;
+            self.weights[example] += weight;
+        }
+    }
+
+    fn correct(&self, labels: &[u32], average: AverageOf) -> u64 {
+        let sums = match average {
+            AverageOf::Probabilities => &self.probabilities,
+            AverageOf::Logits => &self.logits,
+        };
+        let rows = sums.chunks_exact(self.classes).zip(labels);
+        rows.filter(|(row, label)| most_probable(row) == **label as usize)
+            .count() as u64
+    }
+
+    fn averages(&self, average: AverageOf) -> Vec<f64> {
+        let mut averages = Vec::with_capacity(self.probabilities.len());
+        let rows = self
+            .probabilities
+            .chunks_exact(self.classes)
+            .zip(self.logits.chunks_exact(self.classes));
+        for ((probabilities, logits), weight) in rows.zip(&self.weights) {
+            match average {
+                AverageOf::Probabilities => {
+                    averages.extend(probabilities.iter().map(|p| p / weight));
+                }
+                AverageOf::Logits => {
+                    let means: Vec<f64> = logits.iter().map(|logit| logit / weight).collect();
+                    averages.extend(softmax(&means));
+                }
+            }
+        }
+        averages
+    }
+
+    /// H\[mean p\] − mean H\[p\] of each example; not negative but for rounding.
+    fn disagreements(&self) -> Vec<f64> {
+        let rows = self.probabilities.chunks_exact(self.classes);
+        let rows = rows.zip(&self.entropies).zip(&self.weights);
+        rows.map(|((row, entropy), weight)| {
+            let total: f64 = row.iter().map(|p| surprise(p / weight)).sum();
+            (total - entropy / weight).max(0.0)
+        })
+        .collect()
+    }
+}
+
+/// −p·ln p; 0 at 0.
+fn surprise(p: f64) -> f64 {
+    if p == 0.0 { 0.0 } else { -p * p.ln() }
+}
+
+/// The numbers of forwards at which the accuracy is told: all up to 20, then each a fifth more than the one
+/// before.
+fn points(forwards: u64) -> Vec<u64> {
+    let mut points = vec![1];
+    while let Some(&last) = points.last()
+        && last < forwards
+    {
+        let next = if last < 20 { last + 1 } else { last + last / 5 };
+        points.push(next.min(forwards));
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests;
