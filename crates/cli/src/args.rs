@@ -23,6 +23,10 @@ pub enum Command {
     Train(TrainArgs),
     /// Measure a finished run's model
     Eval(EvalArgs),
+    /// Compare finished runs: means over seeds, paired differences, corrected p-values
+    Compare(CompareArgs),
+    /// Train arms that change a recipe, each over the same seeds, and compare them
+    Ablate(AblateArgs),
     /// Write a run's report anew
     Report(ReportArgs),
     /// Fold a run's batch norms into the layers before them, for deployment
@@ -72,6 +76,10 @@ pub struct TrainArgs {
     /// Print one JSON object at the end instead of the summary
     #[arg(long)]
     pub json: bool,
+    /// Stop, with a checkpoint, when the standard input ends: how a parent process stops its trainings, and they
+    /// stop if it is killed
+    #[arg(long, hide = true)]
+    pub stop_with_input: bool,
 }
 
 /// How to compute; the result is the same for any of it on one kind of device.
@@ -137,6 +145,62 @@ pub enum Average {
     Probabilities,
     /// Their mean, which is the geometric mean of the probabilities
     Logits,
+}
+
+#[derive(clap::Args)]
+pub struct CompareArgs {
+    /// Finished runs' folders, the baseline first; runs that differ in their seed only are one arm
+    #[arg(required = true, num_args = 2..)]
+    pub runs: Vec<PathBuf>,
+    /// Write a page with a forest plot and learning curves
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the table as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct AblateArgs {
+    /// A recipe file (TOML), or the name of a built-in recipe
+    pub recipe: String,
+    /// The arms: norms, regularizers, augmentations, one-out, one-in, or a TOML file of [[arm]] with name and
+    /// set = ["key=value"], the baseline first
+    #[arg(long, value_name = "SET|FILE", required_unless_present = "arm")]
+    pub arms: Option<String>,
+    /// One arm more, as 'NAME: KEY=VALUE; KEY=VALUE'; repeatable. Without --arms the recipe is the baseline
+    #[arg(long, value_name = "ARM")]
+    pub arm: Vec<String>,
+    /// Runs of each arm: the recipe's seed and those after it
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub seeds: u64,
+    /// Where the data come from [default: the recipe's]
+    #[arg(long, value_name = "SOURCE")]
+    pub data: Option<String>,
+    /// Change a key of the recipe in all arms; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// The ablation's folder; the same command goes on with what is missing in it [default: ablations/ and the
+    /// names of recipe and arms]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Trainings at a time, each a process of its own [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Threads of each training [default: the cores divided by the jobs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    pub device: DeviceKind,
+    /// Print one JSON object at the end instead of the table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(clap::Args)]

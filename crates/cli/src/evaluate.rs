@@ -7,7 +7,7 @@ use evenkeel_lab::data::Source;
 use evenkeel_lab::evaluate::Measured;
 use evenkeel_lab::fit::recipe_of;
 use evenkeel_record::{
-    AverageOf, Averaging, Estimate, Quality, Run, RunFolder, Verdict, write_atomic,
+    AverageOf, Averaging, Estimate, Quality, Run, RunFolder, Verdict, p_in_words, write_atomic,
 };
 use serde_json::json;
 
@@ -195,14 +195,6 @@ fn range(estimate: Estimate, factor: f64, decimals: usize) -> String {
             factor * interval.high
         )
     })
-}
-
-fn p_in_words(p: f64) -> String {
-    if p < 1e-3 {
-        format!("{p:.0e}")
-    } else {
-        format!("{p:.3}")
-    }
 }
 
 /// The header, then index, label and probabilities of each example.

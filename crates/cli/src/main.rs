@@ -1,7 +1,9 @@
 //! The `evenkeel` command.
 #![forbid(unsafe_code)]
 
+mod ablate;
 mod args;
+mod compare;
 mod device;
 mod evaluate;
 mod exit;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => evaluate::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
         Command::Report(args) => show::report(&args),
         Command::Fold(args) => fold::run(&args),
         Command::Data(args) => show::data(&args),

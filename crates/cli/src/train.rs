@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use evenkeel_lab::recipes::{self, BUILT_IN, built_in};
 use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, resume};
@@ -20,6 +20,9 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     let (device, device_name) = device(args.machine.device)?;
     let threads = threads(&args.machine)?;
     let stop = stop_on_signals()?;
+    if args.stop_with_input {
+        stop_with_input(&stop);
+    }
     let options = FitOptions {
         workers: args.machine.workers.into(),
         threads,
@@ -102,8 +105,18 @@ fn failure(args: &TrainArgs, error: evenkeel_lab::Error) -> Failure {
     error.into()
 }
 
+/// Sets the flag when the standard input ends.
+fn stop_with_input(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        // An input that cannot be read is no reason to go on without whoever was to stop this.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 /// A flag that the first SIGINT or SIGTERM sets; the second ends the program at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
@@ -115,18 +128,7 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
 
 /// The recipe named on the command line, or the default, with the flags applied as settings.
 fn recipe(args: &TrainArgs) -> Result<Recipe, Failure> {
-    let (text, place) = match &args.recipe {
-        None => (
-            BUILT_IN[0].text.to_owned(),
-            "built-in recipe default".to_owned(),
-        ),
-        Some(name) => match built_in(name) {
-            Some(recipes::BuiltIn { text, .. }) => {
-                ((*text).to_owned(), format!("built-in recipe {name}"))
-            }
-            None => (read_recipe(name)?, name.clone()),
-        },
-    };
+    let (text, place) = recipe_text(args.recipe.as_deref().unwrap_or(BUILT_IN[0].name))?;
     let mut settings = args.settings.clone();
     if let Some(source) = &args.data {
         settings.push(format!("data.source={source}"));
@@ -138,6 +140,16 @@ fn recipe(args: &TrainArgs) -> Result<Recipe, Failure> {
         settings.push(format!("seed={seed}"));
     }
     Ok(Recipe::parse(&text, &place, &settings)?)
+}
+
+/// The text of a built-in recipe or of a file, and where it is from.
+pub fn recipe_text(name: &str) -> Result<(String, String), Failure> {
+    Ok(match built_in(name) {
+        Some(recipes::BuiltIn { text, .. }) => {
+            ((*text).to_owned(), format!("built-in recipe {name}"))
+        }
+        None => (read_recipe(name)?, name.to_owned()),
+    })
 }
 
 const MOST_RECIPE_BYTES: u64 = 1 << 20;

@@ -60,13 +60,8 @@ fn trains_evaluates_and_reports() {
     let (code, plain, told) = run(folder, &["eval", "run", "--json"]);
     assert_eq!(code, 0, "{told}");
     let number = |text: &str, key: &str| -> f64 {
-        let start = text.find(&format!("\"{key}\":")).unwrap() + key.len() + 3;
-        text[start..]
-            .split([',', '}'])
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap()
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        value[key].as_f64().unwrap()
     };
     // The saved model is the one that was measured at the end of the training.
     assert_eq!(number(&plain, "accuracy"), number(last, "test_accuracy"));
@@ -78,6 +73,15 @@ fn trains_evaluates_and_reports() {
     let (code, flipped, told) = run(folder, &["eval", "run", "--tta", "flip", "--json"]);
     assert!(code == 0 && number(&flipped, "loss") != number(&plain, "loss"));
     assert!(!told.contains("not trained with flips"), "{told}");
+    let report = fs::read_to_string(folder.join("run/report.html")).unwrap();
+    assert!(report.contains("Averages at test") && report.contains("Calibration"));
+    let (code, out, told) = run(folder, &["eval", "run", "--tta", "dense", "--mc", "3"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(
+        out.contains("average over dense, 3 draws") && out.contains("9 forwards an example"),
+        "{out}"
+    );
+    assert!(folder.join("run/averaging/dense-3-draws.json").exists());
     let without = ["--epochs", "1", "--set", "augment.operations=[]"];
     let train = [&["train", "recipe.toml", "--out", "plain"], &without[..]].concat();
     assert_eq!(run(folder, &train).0, 0);
@@ -169,6 +173,11 @@ fn a_table_trains_a_dense_net() {
     );
     let (code, _, told) = run(folder, &["eval", "run", "--tta", "flip"]);
     assert!(code == 2 && told.contains("is a table"), "{told}");
+    let (code, out, told) = run(folder, &["eval", "run", "--mc", "5", "--average", "logits"]);
+    assert!(
+        code == 0 && out.contains("average over 5 draws"),
+        "{out} {told}"
+    );
 }
 
 #[test]

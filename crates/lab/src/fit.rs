@@ -90,10 +90,7 @@ pub fn fit(
     recipe.validate()?;
     // Reading the data can take long.
     folder.expect_no_run()?;
-    // The record must hold wherever `resume` and `eval` are called from.
-    let mut recipe = recipe.clone();
-    let source: Source = recipe.data.source.parse()?;
-    recipe.data.source = source.absolute().to_string();
+    let recipe = as_recorded(recipe)?;
     let session = Session::open(&recipe, options)?;
     let training = session.fresh()?;
     let run = session.record(&training);
@@ -129,6 +126,14 @@ pub fn resume(
     provenance::expect_same(&run, &session.data, &session.preparation)?;
     let training = Checkpoints::new(folder.checkpoint()).load(session.fresh()?)?;
     Sitting::new(&session, folder, training)?.train(run, on_event)
+}
+
+/// The recipe as its run records it: its data's path holds wherever `resume` and `eval` are called from.
+pub(crate) fn as_recorded(recipe: &Recipe) -> Result<Recipe, Error> {
+    let mut recipe = recipe.clone();
+    let source: Source = recipe.data.source.parse()?;
+    recipe.data.source = source.absolute().to_string();
+    Ok(recipe)
 }
 
 /// The recipe that a run's folder records.

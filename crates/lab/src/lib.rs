@@ -4,8 +4,10 @@
 //! the same bits; [`evaluate`] measures, with or without averaging over views of each image.
 #![forbid(unsafe_code)]
 
+pub mod ablate;
 pub mod average;
 mod checkpoint;
+mod compare;
 pub mod data;
 mod error;
 pub mod evaluate;
@@ -27,6 +29,7 @@ mod sitting;
 mod weight_average;
 pub mod weights;
 
+pub use compare::compare_runs;
 pub use error::Error;
 pub use evaluate::Evaluator;
 pub use evenkeel_augment::{BUILT_IN_PIPELINES, Error as LoaderError};

@@ -94,6 +94,11 @@ pub struct TrainRecipe {
     /// norm statistics recomputed for it; 0 evaluates the weights themselves.
     #[serde(default)]
     pub weight_average: f64,
+    /// Evaluate the plain average of the weights at the ends of the epochs after this share of them (stochastic
+    /// weight averaging, for schedules that do not end at 0), with norm statistics recomputed for it; 0 does
+    /// not.
+    #[serde(default)]
+    pub swa_after: f64,
     /// Steps between checkpoints; 0 writes one an epoch.
     #[serde(default)]
     pub checkpoint_every: u64,
@@ -230,6 +235,11 @@ impl Recipe {
         }
     }
 
+    /// The recipe as a table, with every default filled in.
+    pub(crate) fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("a recipe has only string keys")
+    }
+
     /// The recipe as TOML, with every default filled in.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("a recipe has only string keys and finite depth")
@@ -267,6 +277,13 @@ impl Recipe {
         share("data.validation", self.data.validation)?;
         share("train.label_smoothing", self.train.label_smoothing)?;
         share("train.weight_average", self.train.weight_average)?;
+        share("train.swa_after", self.train.swa_after)?;
+        check(
+            "train.swa_after",
+            self.train.swa_after == 0.0 || self.train.weight_average == 0.0,
+            format!("train.weight_average = {} too", self.train.weight_average),
+            "one average of the weights; set the other to 0",
+        )?;
         amount("train.clip_norm", self.train.clip_norm)?;
         let TrainRecipe {
             epochs, batch_size, ..

@@ -13,7 +13,7 @@ use crate::examples::Use;
 use crate::fit::FitOptions;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
-use crate::weight_average::WeightAverage;
+use crate::weight_average::{Rule, WeightAverage};
 use crate::{Error, examples, figures};
 
 pub(crate) struct Session<'a> {
@@ -96,14 +96,28 @@ impl<'a> Session<'a> {
         let classes = self.data.classes.len();
         let model = self.recipe.model.build(&self.data.kind, classes, &device);
         let model = initialize(model.map_err(Error::Unfit)?, self.recipe.seed);
-        let keep = self.recipe.train.weight_average;
-        let average = (keep > 0.0).then(|| WeightAverage::new(&model, keep));
+        let average = self
+            .weight_average()
+            .map(|rule| WeightAverage::new(&model, rule));
         let optimizer = Optimizer::new(self.recipe);
         Ok(Training {
             model,
             optimizer,
             average,
             progress: Progress::default(),
+        })
+    }
+
+    /// Which weights are averaged, if any are.
+    fn weight_average(&self) -> Option<Rule> {
+        let train = &self.recipe.train;
+        let (keep, after) = (train.weight_average, train.swa_after);
+        if keep > 0.0 {
+            return Some(Rule::Exponential { keep });
+        }
+        (after > 0.0).then(|| Rule::Stochastic {
+            from: (after * train.epochs as f64).ceil().max(1.0) as u64,
+            epoch_steps: self.epoch_steps(),
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::recipe::{Recipe, RecipeError};
 
 /// All keys of recipes.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 38] = [
     "seed",
     "data.source",
     "data.validation",
@@ -24,6 +24,7 @@ const KEYS: [&str; 37] = [
     "train.label_smoothing",
     "train.clip_norm",
     "train.weight_average",
+    "train.swa_after",
     "train.checkpoint_every",
     "optimizer.kind",
     "optimizer.learning_rate",

@@ -1,4 +1,4 @@
-//! An exponential average of the weights over the steps, with norm statistics of its own.
+//! An average of the weights over the steps or epochs, with norm statistics of its own.
 
 use std::collections::HashMap;
 
@@ -9,23 +9,54 @@ use burn::tensor::kind::BridgeTensor;
 use crate::model::Model;
 use crate::weights;
 
-/// w̄ ← d·w̄ + (1 − d)·w after each step, on a plain device.
+/// w̄ ← d·w̄ + (1 − d)·w, on a plain device, where the rule says how much is kept.
 ///
-/// Early on the average would remember the random start, so d rises to `keep`: at step t it is
-/// min(keep, (1 + t)/(10 + t)). Running statistics of norms are values of the model like others and
-/// are averaged with them, but never used so: averaged statistics do not describe the averaged
-/// weights' activations. [`Pass::recalibrate`](evenkeel_nn::Pass::recalibrate) overwrites them,
-/// in a copy, each time before the average is evaluated or saved.
+/// Running statistics of norms are values of the model like others and are averaged with them, but never
+/// used so: averaged statistics do not describe the averaged weights' activations.
+/// [`Pass::recalibrate`](evenkeel_nn::Pass::recalibrate) overwrites them, in a copy, each time before the
+/// average is evaluated or saved.
 #[derive(Clone)]
 pub(crate) struct WeightAverage {
-    keep: f64,
+    rule: Rule,
     pub model: Model,
 }
 
+/// Which weights an average is of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rule {
+    /// Of all steps, the last counting most. Early on the average would remember the random start, so d rises
+    /// to `keep`: at step t it is min(keep, (1 + t)/(10 + t)).
+    Exponential { keep: f64 },
+    /// Of the ends of epochs from this one on (counted from 1), all alike: d is n/(n + 1) after n of them. Up
+    /// to there it is the last epoch's weights.
+    ///
+    /// Source: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and
+    /// Better Generalization" (2018).
+    Stochastic { from: u64, epoch_steps: u64 },
+}
+
+impl Rule {
+    /// d after `step` steps; `None` if nothing is averaged in.
+    fn keep(self, step: u64) -> Option<f64> {
+        match self {
+            Self::Exponential { keep } => {
+                Some(keep.min((1.0 + step as f64) / (10.0 + step as f64)))
+            }
+            Self::Stochastic { from, epoch_steps } => {
+                let done = step + 1;
+                done.is_multiple_of(epoch_steps).then(|| {
+                    let before = (done / epoch_steps).saturating_sub(from) as f64;
+                    before / (before + 1.0)
+                })
+            }
+        }
+    }
+}
+
 impl WeightAverage {
-    pub fn new(model: &Model, keep: f64) -> Self {
+    pub fn new(model: &Model, rule: Rule) -> Self {
         Self {
-            keep,
+            rule,
             model: model.valid(),
         }
     }
@@ -38,7 +69,9 @@ impl WeightAverage {
 
     /// Averages in the weights after `step` steps.
     pub fn update(&mut self, model: &Model, step: u64) {
-        let keep = self.keep.min((1.0 + step as f64) / (10.0 + step as f64));
+        let Some(keep) = self.rule.keep(step) else {
+            return;
+        };
         let mut current = Collector {
             weights: HashMap::new(),
         };
@@ -108,7 +141,7 @@ mod tests {
     #[test]
     fn averages_by_hand() {
         let start = net(1.0, None);
-        let mut average = WeightAverage::new(&start, 0.25);
+        let mut average = WeightAverage::new(&start, Rule::Exponential { keep: 0.25 });
         // d is min(0.25, (1 + t)/(10 + t)): 1/10, 2/11, 3/12, then 0.25.
         let mut expected = 1.0;
         for (step, (weight, keep)) in [(3.0, 0.1), (-2.0, 2.0 / 11.0), (5.0, 0.25), (8.0, 0.25)]
@@ -122,6 +155,36 @@ mod tests {
             };
             let found = net.head.weight.val().into_scalar::<f64>();
             assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
+        }
+    }
+    #[test]
+    fn ends_of_epochs_are_averaged_alike() {
+        let start = net(1.0, None);
+        let rule = Rule::Stochastic {
+            from: 2,
+            epoch_steps: 3,
+        };
+        let mut average = WeightAverage::new(&start, rule);
+        // Weights are t at the end of step t = 0, 1, ...; epochs end at 2, 5, 8, 11.
+        for (step, expected) in [
+            (0, 1.0),
+            (1, 1.0),
+            (2, 2.0),
+            (3, 2.0),
+            (5, 5.0),
+            (8, 6.5),
+            (10, 6.5),
+            (11, 8.0),
+        ] {
+            average.update(&net(step as f32, Some(&start)), step);
+            let Model::Mlp(net) = &average.model else {
+                panic!("a dense net")
+            };
+            let found = net.head.weight.val().into_scalar::<f64>();
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{step}: {found}, {expected}"
+            );
         }
     }
 }

@@ -175,13 +175,13 @@ impl RunFolder {
     }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(value)
         .map_err(|error| Error::new(path, format!("cannot be written as JSON: {error}")))?;
     write_atomic(path, &text)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_slice(&read_limited(path)?)
         .map_err(|error| Error::new(path, format!("is damaged or of another program: {error}")))
 }

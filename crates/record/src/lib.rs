@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod averaging;
+mod comparison;
 mod error;
 mod evaluation;
 mod files;
@@ -27,6 +28,7 @@ mod quality;
 mod run;
 
 pub use averaging::{AverageOf, Averaging, CurvePoint, Disagreement, Verdict};
+pub use comparison::{Arm, Comparison, Difference, EpochMean, Pairs};
 pub use error::Error;
 pub use evaluation::{Evaluation, Mistake, Picture, SheetRow};
 pub use files::{read_limited, write_atomic};
@@ -34,5 +36,5 @@ pub use folder::RunFolder;
 pub use lock::RunLock;
 pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
-pub use quality::{Estimate, Quality, ReliabilityBin};
+pub use quality::{Estimate, Quality, ReliabilityBin, p_in_words};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};

@@ -61,3 +61,12 @@ pub struct ReliabilityBin {
     /// The share that is right; Wilson's interval.
     pub accuracy: Estimate,
 }
+
+/// A p-value for people: three decimals, or a power of ten below them.
+pub fn p_in_words(p: f64) -> String {
+    if p < 1e-3 {
+        format!("{p:.0e}")
+    } else {
+        format!("{p:.3}")
+    }
+}

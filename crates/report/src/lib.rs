@@ -4,17 +4,22 @@
 //! Everything that comes from data or recipes is escaped; pictures are PNG in data URIs.
 #![forbid(unsafe_code)]
 
+mod averages;
+mod comparison;
 mod confusion;
+mod forest;
 mod html;
 mod page;
 mod picture;
 mod plot;
+mod reliability;
 mod scale;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use evenkeel_record::{Error, RunFolder, write_atomic};
+use evenkeel_record::{Comparison, Error, RunFolder, write_atomic};
 
+pub use comparison::render as render_comparison;
 pub use page::render;
 
 /// Writes a run's `report.html` and returns its path. A run that is not finished, or that failed,
@@ -23,10 +28,20 @@ pub fn write(folder: &RunFolder) -> Result<PathBuf, Error> {
     let run = folder.read_run()?;
     let metrics = folder.read_metrics()?;
     let evaluation = folder.read_evaluation()?;
+    let averages = folder.read_averaging()?;
     let path = folder.report();
-    write_atomic(
-        &path,
-        render(folder.path(), &run, &metrics, evaluation.as_ref()).as_bytes(),
-    )?;
+    let page = render(
+        folder.path(),
+        &run,
+        &metrics,
+        evaluation.as_ref(),
+        &averages,
+    );
+    write_atomic(&path, page.as_bytes())?;
     Ok(path)
+}
+
+/// Writes a comparison's page.
+pub fn write_comparison(comparison: &Comparison, path: &Path) -> Result<(), Error> {
+    write_atomic(path, render_comparison(comparison).as_bytes())
 }

@@ -3,12 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use evenkeel_record::{Evaluation, Line, Mistake, Run, SheetRow, Status};
+use evenkeel_record::{Averaging, Evaluation, Line, Mistake, Quality, Run, SheetRow, Status};
 
-use crate::confusion;
-use crate::html::{duration, escape, grouped, percent};
+use crate::html::{document, duration, escape, grouped, percent};
 use crate::picture::image;
 use crate::plot::{Plot, Series, smoothed};
+use crate::reliability::with_range;
+use crate::{averages, confusion, reliability};
 
 /// The whole file.
 ///
@@ -18,6 +19,7 @@ pub fn render(
     run: &Run,
     metrics: &[Line],
     evaluation: Option<&Evaluation>,
+    averages: &[Averaging],
 ) -> String {
     let mut body = String::new();
     header(&mut body, folder, run);
@@ -26,18 +28,13 @@ pub fn render(
     if let Some(evaluation) = evaluation {
         sheet(&mut body, run, &evaluation.sheet);
         errors(&mut body, run, evaluation);
+        if let Some(quality) = &evaluation.quality {
+            calibration(&mut body, quality);
+        }
     }
+    body.push_str(&averages::render(averages));
     repeat(&mut body, run);
-    // No script and no request can come out of this page, whatever is in the data's names.
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         img-src data:; style-src 'unsafe-inline'\">\n<title>{}</title>\n<style>\n{}</style>\n\
-         </head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n",
-        escape(&format!("Evenkeel: {}", run.data.source)),
-        include_str!("style.css"),
-    )
+    document(&format!("Evenkeel: {}", run.data.source), &body)
 }
 
 fn class(run: &Run, index: usize) -> String {
@@ -316,6 +313,23 @@ fn errors(body: &mut String, run: &Run, evaluation: &Evaluation) {
         );
     }
     body.push_str("</div>");
+}
+
+fn calibration(body: &mut String, quality: &Quality) {
+    let brier = quality.brier.interval.map_or_else(String::new, |interval| {
+        format!(" ({:.4} to {:.4})", interval.low, interval.high)
+    });
+    let _ = write!(
+        body,
+        "<h2>Calibration</h2><p>Whether the net is right as often as it says: accuracy {}, expected calibration error \
+         {} in {} bins of equal width, Brier score {:.4}{brier}, from 0 (perfect) to 2; 95\u{a0}% intervals. Below the \
+         line the net is too sure.</p><div class=\"plots\">{}</div>",
+        with_range(quality.accuracy),
+        with_range(quality.calibration_error),
+        quality.bins.len(),
+        quality.brier.value,
+        reliability::render(quality)
+    );
 }
 
 fn repeat(body: &mut String, run: &Run) {

@@ -1,10 +1,11 @@
 //! The whole page, for runs of every kind.
 
 use evenkeel_record::{
-    DataSummary, Evaluation, Line, Machine, Mistake, Picture, Preparation, Results, Run, RunFolder,
-    SheetRow, Status, Versions,
+    Arm, AverageOf, Averaging, Comparison, CurvePoint, DataSummary, Difference, Disagreement,
+    EpochMean, Estimate, Evaluation, Line, Machine, Mistake, Pairs, Picture, Preparation, Quality,
+    ReliabilityBin, Results, Run, RunFolder, SheetRow, Status, Versions,
 };
-use evenkeel_report::{render, write};
+use evenkeel_report::{render, render_comparison, write};
 use std::path::Path;
 
 fn run(classes: &[&str], status: Status) -> Run {
@@ -93,7 +94,7 @@ fn evaluation(classes: usize) -> Evaluation {
     };
     Evaluation {
         confusion: (0..classes).map(row).collect(),
-        quality: None,
+        quality: (classes < 50).then(quality),
         mistakes: vec![Mistake {
             picture: Some(picture.clone()),
             index: 7,
@@ -107,6 +108,169 @@ fn evaluation(classes: usize) -> Evaluation {
             views: vec![picture; 3],
         }],
     }
+}
+
+fn estimate(value: f64, reach: f64) -> Estimate {
+    let interval = evenkeel_statistics::Interval {
+        low: value - reach,
+        high: value + reach,
+    };
+    Estimate::new(value, Some(interval))
+}
+
+fn quality() -> Quality {
+    let bin = |index: u64| ReliabilityBin {
+        low: index as f64 / 5.0,
+        high: (index + 1) as f64 / 5.0,
+        examples: 10 * index,
+        confidence: (index as f64 + 0.5) / 5.0,
+        accuracy: match index {
+            0 => Estimate::new(0.0, None),
+            _ => estimate(index as f64 / 5.0, 0.05),
+        },
+    };
+    Quality {
+        examples: 100,
+        accuracy: estimate(0.9, 0.01),
+        loss: estimate(0.3, 0.01),
+        brier: estimate(0.15, 0.01),
+        calibration_error: estimate(0.04, 0.01),
+        bins: (0..5).map(bin).collect(),
+    }
+}
+
+fn averaging(name: &str, fixed: u64, broken: u64) -> Averaging {
+    let changes = evenkeel_statistics::Discordant {
+        fixed,
+        broken,
+        examples: 100,
+    };
+    Averaging {
+        name: name.into(),
+        average: AverageOf::Probabilities,
+        views: vec!["2 views of 28×28".into()],
+        seed: None,
+        forwards: 2,
+        single: quality(),
+        averaged: quality(),
+        changes,
+        difference: Estimate::new(changes.difference(), Some(changes.interval(0.95))),
+        p_value: changes.p_value(),
+        single_ms: 0.1,
+        averaged_ms: 0.2,
+        curve: (1..=2)
+            .map(|forwards| CurvePoint {
+                forwards,
+                accuracy: 0.8 + forwards as f64 / 100.0,
+            })
+            .collect(),
+        disagreement: Some(Disagreement {
+            right: Estimate::new(0.1, None),
+            wrong: Estimate::new(0.3, None),
+        }),
+    }
+}
+
+fn arm(name: &str, difference: Option<Difference>) -> Arm {
+    let none = Estimate::new(f64::NAN, None);
+    Arm {
+        name: name.into(),
+        settings: vec!["model.norm=\"<none>\"".into()],
+        seeds: vec![0, 1],
+        accuracies: vec![0.9, 0.91],
+        test_accuracy: estimate(0.905, 0.06),
+        train_accuracy: estimate(0.95, 0.01),
+        gap: estimate(0.045, 0.01),
+        test_loss: none,
+        seconds: none,
+        difference,
+        curve: (1..=3)
+            .map(|epoch| EpochMean {
+                epoch,
+                train_accuracy: 0.5 + epoch as f64 / 10.0,
+                test_accuracy: 0.6,
+            })
+            .collect(),
+        failures: Vec::new(),
+    }
+}
+
+fn comparison(arms: Vec<Arm>) -> Comparison {
+    Comparison {
+        title: "default: norms".into(),
+        source: "fashion-mnist-10k".into(),
+        held_out: false,
+        pairs: Pairs::Seeds,
+        machine: Some(Machine::here(1, "cpu")),
+        arms,
+    }
+}
+
+#[test]
+fn comparisons_have_a_table_a_forest_plot_and_curves() {
+    let difference = |value: f64, p: Option<f64>| Difference {
+        accuracy: estimate(value, 0.004),
+        pairs: 2,
+        p_value: p,
+        corrected: p,
+    };
+    let hostile = "<script>alert(1)</script>";
+    let mut failed = arm(hostile, None);
+    failed.failures = vec!["seed 2: <b>diverged".into()];
+    let arms = vec![
+        arm("recipe", None),
+        arm("no norm", Some(difference(-0.0212, Some(1e-5)))),
+        arm("layer norm", Some(difference(0.001, None))),
+        failed,
+    ];
+    let page = render_comparison(&comparison(arms.clone()));
+    assert_balanced(&page);
+    assert!(!page.contains("<script") && !page.contains("<b>diverged"));
+    for expected in [
+        "−2.12",
+        "−2.52 to −1.72",
+        "1e-5",
+        "recipe",
+        "Difference of accuracy: no norm −2.12 (−2.52 to −1.72); layer norm +0.10",
+        "Accuracy on test data",
+        "1 of 3 runs failed",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    // A forest of one row and more, curves with more arms than colours, and nothing at all.
+    for count in [1, 2, 12] {
+        let arms = (0..count).map(|index| match index {
+            0 => arm("recipe", None),
+            _ => arm(&format!("arm {index}"), Some(difference(0.0, Some(1.0)))),
+        });
+        let page = render_comparison(&comparison(arms.collect()));
+        assert_balanced(&page);
+        assert_eq!(page.contains("class=\"zero\""), count > 1);
+    }
+    let mut empty = arm("recipe", None);
+    empty.curve.clear();
+    empty.test_accuracy = Estimate::new(f64::NAN, None);
+    let page = render_comparison(&comparison(vec![empty]));
+    assert_balanced(&page);
+    assert!(page.contains("nothing to draw yet") && !page.contains("NaN"));
+}
+
+#[test]
+fn averages_have_a_section_and_harm_is_told() {
+    let averages = [averaging("flip", 2, 30), averaging("<ten>", 3, 2)];
+    let page = render(
+        here(),
+        &run(&["a", "b"], Status::Finished),
+        &metrics(3),
+        Some(&evaluation(2)),
+        &averages,
+    );
+    assert_balanced(&page);
+    assert_labels_fit(&page);
+    assert!(page.contains("Calibration") && page.contains("expected calibration error"));
+    assert!(page.contains("<p class=\"note\"><b>flip</b>") && page.contains("lowers the accuracy"));
+    assert!(page.contains("<p class=\"quiet\"><b>&lt;ten&gt;</b>"));
+    assert!(!page.contains("NaN"));
 }
 
 /// Every element is closed, in order.
@@ -162,6 +326,7 @@ fn runs_of_every_kind_have_a_page() {
                     &run(classes, status),
                     &metrics(epochs),
                     shown.as_ref(),
+                    &[],
                 );
                 assert_balanced(&page);
                 assert_labels_fit(&page);
@@ -183,6 +348,7 @@ fn names_from_strangers_are_text() {
         &run(&[hostile, "\"><img src=x>"], Status::Failed),
         &metrics(2),
         Some(&evaluation(2)),
+        &[],
     );
     assert!(!page.contains("<script") && !page.contains("<img src=x") && !page.contains("NaN <b>"));
     assert!(page.contains("&lt;script&gt;"));
@@ -196,6 +362,7 @@ fn nothing_is_fetched() {
         &run(&["a", "b"], Status::Finished),
         &metrics(3),
         Some(&evaluation(2)),
+        &[],
     );
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("url("));
     assert!(page.contains("default-src 'none'") && page.contains("data:image/png;base64,"));
@@ -211,6 +378,7 @@ fn a_table_has_mistakes_without_pictures() {
         &run(&["a", "b"], Status::Finished),
         &metrics(3),
         Some(&shown),
+        &[],
     );
     assert!(!page.contains("What the net was shown") && page.contains("at\u{a0}99.00\u{a0}%"));
     assert_balanced(&page);

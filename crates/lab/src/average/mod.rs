@@ -16,6 +16,7 @@ use evenkeel_statistics::Discordant;
 pub use views::TestViews;
 
 use crate::Error;
+use crate::compare::right;
 use crate::data::{Kind, Source, Split};
 use crate::evaluate::{
     Measured, OpenRun, loader_options, measure, most_probable, numbers, softmax,
@@ -129,15 +130,6 @@ const CONFIDENCE: f64 = 0.95;
 
 fn milliseconds(begun: Instant, measured: &Measured) -> f64 {
     1e3 * begun.elapsed().as_secs_f64() / measured.labels.len().max(1) as f64
-}
-
-/// Whether each example is.
-fn right(measured: &Measured) -> impl Iterator<Item = bool> {
-    let rows = measured
-        .probabilities
-        .chunks_exact(measured.confusion.len().max(1));
-    rows.zip(&measured.labels)
-        .map(|(row, &truth)| most_probable(row) == truth as usize)
 }
 
 /// Runs all forwards of an average.

@@ -262,7 +262,8 @@ impl ModelRecipe {
         }
     }
 
-    fn norm(&self) -> NormKind {
+    /// The norm of its blocks.
+    pub(crate) fn norm(&self) -> NormKind {
         match self {
             Self::Convnet { norm, .. } | Self::Mlp { norm, .. } | Self::Resnet18 { norm, .. } => {
                 *norm
@@ -270,13 +271,27 @@ impl ModelRecipe {
         }
     }
 
-    /// Whether passes with noise differ from those without.
-    pub(crate) fn is_noisy(&self) -> bool {
+    /// The same net with another norm.
+    pub(crate) fn set_norm(&mut self, kind: NormKind) {
+        match self {
+            Self::Convnet { norm, .. } | Self::Mlp { norm, .. } | Self::Resnet18 { norm, .. } => {
+                *norm = kind;
+            }
+        }
+    }
+
+    /// The probability of dropping a value.
+    pub(crate) fn dropout(&self) -> f64 {
         match self {
             Self::Convnet { dropout, .. }
             | Self::Mlp { dropout, .. }
-            | Self::Resnet18 { dropout, .. } => *dropout > 0.0,
+            | Self::Resnet18 { dropout, .. } => *dropout,
         }
+    }
+
+    /// Whether passes with noise differ from those without.
+    pub(crate) fn is_noisy(&self) -> bool {
+        self.dropout() > 0.0
     }
 
     /// Positions of one channel of one example where there are the fewest, at the last norm.
