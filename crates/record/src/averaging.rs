@@ -106,9 +106,13 @@ impl Averaging {
         let points = format!("{:.2} points{range}", 100.0 * value.abs());
         match self.verdict() {
             Verdict::Better => format!("The average raises the accuracy by {points}."),
-            Verdict::Worse => format!(
-                "The average lowers the accuracy by {points}, beyond chance: the net does not know these views."
-            ),
+            Verdict::Worse => {
+                let why = match self.views.is_empty() {
+                    true => "",
+                    false => ": the net does not know these views",
+                };
+                format!("The average lowers the accuracy by {points}, beyond chance{why}.")
+            }
             Verdict::NotTold => format!(
                 "The accuracy changes by {:+.2} points{range}, which chance could do.",
                 100.0 * value

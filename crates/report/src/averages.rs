@@ -6,7 +6,6 @@ use evenkeel_record::{AverageOf, Averaging, Verdict, p_in_words};
 
 use crate::html::{escape, grouped, percent};
 use crate::plot::{Plot, Series};
-use crate::reliability::with_range;
 
 /// The section; nothing where there are no averages.
 pub fn render(averages: &[Averaging]) -> String {
@@ -80,7 +79,7 @@ fn row(body: &mut String, average: &Averaging) {
         grouped(average.changes.broken),
         p_in_words(average.p_value),
         average.averaged.loss.value,
-        with_range(average.averaged.calibration_error),
+        percent(average.averaged.calibration_error.value),
         average.averaged_ms,
     );
 }

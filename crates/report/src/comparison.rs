@@ -188,7 +188,7 @@ fn curves(body: &mut String, comparison: &Comparison) {
 fn settings(body: &mut String, comparison: &Comparison) {
     body.push_str(
         "<h2>What each arm changes</h2><p>In the recipe of the first arm.</p><div class=\"card scroll\"><table \
-         class=\"figures\"><thead><tr><th scope=\"col\">arm</th><th scope=\"col\">settings</th><th \
+         class=\"figures\"><thead><tr><th scope=\"col\">arm</th><th scope=\"col\" class=\"words\">settings</th><th \
          scope=\"col\">seeds</th></tr></thead><tbody>",
     );
     for arm in &comparison.arms {

@@ -8,7 +8,7 @@ use crate::comparison::signed;
 use crate::html::escape;
 use crate::scale::{Scale, label};
 
-const WIDTH: f64 = 560.0;
+const WIDTH: f64 = 480.0;
 const SIDE: f64 = 20.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 44.0;
@@ -103,7 +103,7 @@ fn draw(svg: &mut String, x: Scale, top: f64, row: &(&Arm, &Difference)) {
     let value = difference.accuracy.value;
     let _ = write!(
         svg,
-        "<text class=\"name\" x=\"{SIDE}\" y=\"{:.1}\">{}</text>",
+        "<text class=\"name over\" x=\"{SIDE}\" y=\"{:.1}\">{}</text>",
         top + NAME,
         escape(&arm.name)
     );
@@ -115,7 +115,7 @@ fn draw(svg: &mut String, x: Scale, top: f64, row: &(&Arm, &Difference)) {
     let (at, y) = (x.at(100.0 * value), top + LINE);
     let _ = write!(
         svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+        "<text class=\"over\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
         WIDTH - SIDE,
         top + NAME,
         escape(figures)

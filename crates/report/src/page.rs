@@ -322,8 +322,8 @@ fn calibration(body: &mut String, quality: &Quality) {
     let _ = write!(
         body,
         "<h2>Calibration</h2><p>Whether the net is right as often as it says: accuracy {}, expected calibration error \
-         {} in {} bins of equal width, Brier score {:.4}{brier}, from 0 (perfect) to 2; 95\u{a0}% intervals. Below the \
-         line the net is too sure.</p><div class=\"plots\">{}</div>",
+         {} in {} bins of equal width, Brier score {:.4}{brier}, from 0 (perfect) to 2; 95\u{a0}% intervals. Above the \
+         line the net is less sure than it could be, below it too sure.</p><div class=\"plots\">{}</div>",
         with_range(quality.accuracy),
         with_range(quality.calibration_error),
         quality.bins.len(),

@@ -120,7 +120,7 @@ impl Plot<'_> {
         }
         let _ = write!(
             svg,
-            "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"axis\">{}</text>",
             WIDTH - RIGHT,
             HEIGHT - 6.0,
             escape(self.x)

@@ -10,7 +10,8 @@ use crate::scale::Scale;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 16.0;
+/// Holds half of the last tick's label.
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 48.0;
 /// The tallest bar of the counts, of the plot's height.

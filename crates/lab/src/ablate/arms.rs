@@ -153,7 +153,8 @@ fn baseline() -> Arm {
 }
 
 fn norms(recipe: &Recipe, _: &Kind) -> Vec<Arm> {
-    let groups = [8, 4, 2]
+    // A recipe's own groups count whatever they are.
+    let groups = [8, 4, 2, 1]
         .into_iter()
         .find(|&groups| fits(recipe, NormKind::Group(groups)));
     let kinds = [
@@ -163,12 +164,20 @@ fn norms(recipe: &Recipe, _: &Kind) -> Vec<Arm> {
         ("instance norm", Some(NormKind::Instance)),
         ("no norm", Some(NormKind::None)),
     ];
-    let arms = kinds.into_iter().filter_map(|(name, kind)| {
-        let kind = kind?;
-        // The recipe's own is the baseline.
-        (kind != recipe.model.norm()).then(|| Arm::new(name, vec![set("model.norm", kind)]))
-    });
-    [baseline()].into_iter().chain(arms).collect()
+    // The recipe's own comes first, as the baseline.
+    let own = recipe.model.norm();
+    let is_own = |kind: NormKind| std::mem::discriminant(&kind) == std::mem::discriminant(&own);
+    let known = kinds
+        .into_iter()
+        .filter_map(|(name, kind)| Some((name, kind?)));
+    let (baseline, others): (Vec<_>, Vec<_>) = known.partition(|(_, kind)| is_own(*kind));
+    let baseline = baseline
+        .iter()
+        .map(|(name, _)| Arm::new(format!("{name} (recipe)"), Vec::new()));
+    let others = others
+        .iter()
+        .map(|(name, kind)| Arm::new(*name, vec![set("model.norm", kind)]));
+    baseline.chain(others).collect()
 }
 
 fn fits(recipe: &Recipe, norm: NormKind) -> bool {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use evenkeel_augment::{Batch, Loader, Operation};
+use evenkeel_augment::{Batch, Loader, Operation, Size};
 use evenkeel_nn::Pass;
 use evenkeel_record::{
     AverageOf, Averaging, CurvePoint, Disagreement, Estimate, Quality, RunFolder,
@@ -21,7 +21,7 @@ use crate::data::{Kind, Source, Split};
 use crate::evaluate::{
     Measured, OpenRun, loader_options, measure, most_probable, numbers, softmax,
 };
-use crate::examples::{self, Use};
+use crate::examples::{self, Use, Viewed};
 use crate::model::Model;
 use crate::quality::{mean, quality};
 use views::Group;
@@ -110,7 +110,7 @@ pub fn average_run(
             average: options.average,
             views: averager.told(average.different),
             seed: (options.draws > 0).then_some(options.seed),
-            forwards: averager.forwards(),
+            forwards: average.curve.last().map_or(0, |last| last.forwards),
             single: single_quality,
             averaged: averaged.clone(),
             changes,
@@ -189,10 +189,7 @@ impl<'a> Averager<'a> {
                     _ => &[],
                 };
                 let groups = views.groups(&run.kind, test)?;
-                let groups = groups
-                    .into_iter()
-                    .map(|group| ViewBatches::of(run, group, workers));
-                groups.collect::<Result<Vec<_>, Error>>()?
+                ViewBatches::of(run, groups, workers)?
             }
         };
         Ok(Self {
@@ -223,7 +220,7 @@ impl<'a> Averager<'a> {
         let mut told: Vec<String> = self.groups.iter().filter_map(of_group).collect();
         if different < all {
             told.push(format!(
-                "only {different} of the {all} differ: the others show the same pixels, and are counted once"
+                "only {different} of the {all} differ: the others show the same pixels, and are left out"
             ));
         }
         told
@@ -260,6 +257,10 @@ impl<'a> Averager<'a> {
                     for view in 0..group.count {
                         let pass = pass.scope(&format!("view{index}.{view}"));
                         let (x, weights) = group.view(batch, view);
+                        // Of a batch of images of one size, those that coincide with others.
+                        if weights.iter().all(|weight| *weight == 0.0) {
+                            continue;
+                        }
                         let logits = numbers(group.forward(model, x, &self.device, &pass));
                         sums.add(&logits, &weights);
                         done += 1;
@@ -269,16 +270,27 @@ impl<'a> Averager<'a> {
                     }
                 }
             }
+            // Where other batches have more views, theirs are at their average by now.
+            let last = sums.correct(&of_batch, self.options.average);
+            for (&point, correct) in &mut correct {
+                *correct += if point > done { last } else { 0 };
+            }
             disagreements.extend(sums.disagreements());
             probabilities.extend(sums.averages(self.options.average));
             labels.extend(of_batch);
         }
-        let examples = labels.len().max(1) as f64;
-        let curve = points.into_iter().map(|forwards| CurvePoint {
+        let measured = measure(probabilities, labels, self.classes);
+        let examples = measured.labels.len().max(1) as f64;
+        let forwards = different as u64 * self.options.draws.max(1);
+        let before = points.into_iter().filter(|point| *point < forwards);
+        let before = before.map(|forwards| CurvePoint {
             forwards,
             accuracy: correct[&forwards] as f64 / examples,
         });
-        let measured = measure(probabilities, labels, self.classes);
+        let all = CurvePoint {
+            forwards,
+            accuracy: measured.accuracy,
+        };
         let of = |wanted: bool| {
             let some = right(&measured)
                 .zip(&disagreements)
@@ -290,7 +302,7 @@ impl<'a> Averager<'a> {
                 right: of(true),
                 wrong: of(false),
             },
-            curve: curve.collect(),
+            curve: before.chain([all]).collect(),
             measured,
             different,
         })
@@ -341,58 +353,32 @@ impl ViewBatches {
         })
     }
 
-    fn of(run: &OpenRun, group: Group, workers: usize) -> Result<Self, Error> {
-        let Group { before, views } = group;
-        let viewed = examples::views(&run.test, &run.kind, &run.run.preparation, before, views)?;
-        let &Kind::Images {
-            height,
-            width,
-            channels,
-        } = &run.kind
-        else {
-            unreachable!("views of a table are refused");
-        };
-        let size = viewed.size;
-        if (size.width, size.height) != (width, height) {
-            let other = Kind::Images {
-                height: size.height,
-                width: size.width,
-                channels,
-            };
-            let refuse = |problem: String| {
-                Error::Unfit(format!(
-                    "views of {size}, where the net was trained on {width}×{height}: {problem}"
-                ))
-            };
-            if !run.model.is_fully_convolutional() {
-                return Err(refuse(
-                    "a dense net takes no other size; use views of that size, such as --tta flip"
-                        .into(),
-                ));
-            }
-            let recipe = &run.recipe.model;
-            recipe
-                .build(&other, 2, &run.device)
-                .map(drop)
-                .and_then(|()| recipe.check_statistics(&other, 2))
-                .map_err(refuse)?;
-        }
-        let row = viewed.examples.features();
-        if row > MOST_NUMBERS {
+    /// Groups of views, in batches of the same examples.
+    fn of(run: &OpenRun, groups: Vec<Group>, workers: usize) -> Result<Vec<Self>, Error> {
+        let viewed = groups
+            .into_iter()
+            .map(|group| check(run, group))
+            .collect::<Result<Vec<Viewed>, Error>>()?;
+        let numbers: usize = viewed.iter().map(|group| group.examples.features()).sum();
+        if numbers > MOST_NUMBERS {
             return Err(Error::Unfit(format!(
-                "{} views of {size}: expected at most {MOST_NUMBERS} numbers an example, found {row}; use fewer \
-                 or smaller views",
-                viewed.most
+                "views: expected at most {MOST_NUMBERS} numbers of one example, found {numbers}; use fewer or \
+                 smaller views"
             )));
         }
-        let batch = (MOST_NUMBERS / row).clamp(1, MOST_BATCH);
-        Ok(Self {
-            loader: Loader::new(viewed.examples, loader_options(batch, workers))?,
-            count: viewed.most,
-            numbers: channels * size.width * size.height,
-            shape: Some([channels, size.height, size.width]),
-            weighted: true,
-        })
+        let batch = (MOST_NUMBERS / numbers.max(1)).clamp(1, MOST_BATCH);
+        let channels = run.run.preparation.mean.len();
+        let of_group = |viewed: Viewed| {
+            let Size { width, height } = viewed.size;
+            Ok(Self {
+                loader: Loader::new(viewed.examples, loader_options(batch, workers))?,
+                count: viewed.most,
+                numbers: channels * width * height,
+                shape: Some([channels, height, width]),
+                weighted: true,
+            })
+        };
+        viewed.into_iter().map(of_group).collect()
     }
 
     fn row(&self) -> usize {
@@ -434,6 +420,45 @@ impl ViewBatches {
             }
         }
     }
+}
+
+/// A group of views that the net can see.
+fn check(run: &OpenRun, Group { before, views }: Group) -> Result<Viewed, Error> {
+    let viewed = examples::views(&run.test, &run.kind, &run.run.preparation, before, views)?;
+    let &Kind::Images {
+        height,
+        width,
+        channels,
+    } = &run.kind
+    else {
+        unreachable!("views of a table are refused");
+    };
+    let size = viewed.size;
+    if (size.width, size.height) == (width, height) {
+        return Ok(viewed);
+    }
+    let refuse = |problem: String| {
+        Error::Unfit(format!(
+            "views of {size}, where the net was trained on {width}×{height}: {problem}"
+        ))
+    };
+    if !run.model.is_fully_convolutional() {
+        return Err(refuse(
+            "a dense net takes no other size; use views of that size, such as --tta flip".into(),
+        ));
+    }
+    let other = Kind::Images {
+        height: size.height,
+        width: size.width,
+        channels,
+    };
+    let recipe = &run.recipe.model;
+    recipe
+        .build(&other, 2, &run.device)
+        .map(drop)
+        .and_then(|()| recipe.check_statistics(&other, 2))
+        .map_err(refuse)?;
+    Ok(viewed)
 }
 
 /// Weighted sums over the forwards of a batch.

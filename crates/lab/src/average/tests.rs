@@ -186,6 +186,7 @@ fn views_are_averaged() {
     let options = options(&path, 0);
     let found = average(&run, &options);
     assert_near(&found.measured.probabilities, &flips.measured.probabilities);
+    assert_eq!(found.curve, flips.curve);
     let told = Averager::new(&run, &options, 0)
         .unwrap()
         .told(found.different);
