@@ -385,7 +385,7 @@ mod tests {
         let other = table("a = 1\n[m]\nkind = \"x\"\nb = 5\nc = 3\n[o]\nkind = \"t\"\ne = 6");
         assert_eq!(
             differences(&baseline, &other),
-            ["m.b=5", "o={ kind = \"t\", e = 6 }"]
+            ["m.b=5", "o={ e = 6, kind = \"t\" }"]
         );
         assert!(differences(&baseline, &baseline).is_empty());
     }

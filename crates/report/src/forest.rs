@@ -37,7 +37,7 @@ pub fn render(comparison: &Comparison) -> String {
     let x = Scale::fit(ends.map(|end| 100.0 * end).chain([0.0]), SIDE, WIDTH - SIDE);
     let bottom = TOP + ROW * rows.len() as f64;
     let height = bottom + BOTTOM;
-    let summary: Vec<String> = rows.iter().map(|row| told(row)).collect();
+    let summary: Vec<String> = rows.iter().map(told).collect();
     let mut svg = String::new();
     let _ = write!(
         svg,

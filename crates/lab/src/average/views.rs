@@ -172,7 +172,7 @@ fn enlarged(test: &[Operation], size: [usize; 2], scale: (usize, usize)) -> Vec<
                 width: scaled(crop.width, scale),
             };
             let larger = [
-                Operation::Resize(Resize { to, ..old.clone() }),
+                Operation::Resize(Resize { to, ..*old }),
                 Operation::CenterCrop(crop),
             ];
             [before, &larger[..]].concat()
