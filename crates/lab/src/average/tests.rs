@@ -148,7 +148,7 @@ fn assert_near(found: &[f64], expected: &[f64]) {
 fn by_hand(run: &OpenRun, views: &evenkeel_augment::Views) -> Vec<f64> {
     let [height, width] = SIZE;
     let views = views
-        .of(evenkeel_augment::Size::new(width, height))
+        .of(Size::new(width, height))
         .unwrap();
     let mut mean = vec![0.0; 3 * EXAMPLES];
     for view in &views {
@@ -223,7 +223,7 @@ fn logits_average_to_geometric_means() {
         (0..EXAMPLES).map(image).collect::<Vec<_>>(),
         (0..EXAMPLES)
             .map(|i| {
-                let size = evenkeel_augment::Size::new(SIZE[1], SIZE[0]);
+                let size = Size::new(SIZE[1], SIZE[0]);
                 let views = evenkeel_augment::Views::Flips.of(size).unwrap();
                 views[1].of(&image(i)).unwrap()
             })
