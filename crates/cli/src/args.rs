@@ -76,6 +76,9 @@ pub struct TrainArgs {
     /// Print one JSON object at the end instead of the summary
     #[arg(long)]
     pub json: bool,
+    /// Write the metrics as TensorBoard's event files too, in the run's folder tensorboard/
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Stop, with a checkpoint, when the standard input ends: how a parent process stops its trainings, and they
     /// stop if it is killed
     #[arg(long, hide = true)]

@@ -79,6 +79,7 @@ impl Progress {
                 loss,
                 accuracy,
                 images_per_s,
+                ..
             } => {
                 self.step = step;
                 if let Some(bar) = &self.bar {

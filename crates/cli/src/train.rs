@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evenkeel_lab::recipes::{self, BUILT_IN, built_in};
 use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, resume};
-use evenkeel_record::{Run, RunFolder};
+use evenkeel_record::{EventFile, Run, RunFolder};
 use serde_json::json;
 
 use crate::args::TrainArgs;
@@ -30,20 +30,25 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         device_name,
         stop: &stop,
     };
-    let mut progress = Progress::new();
-    let mut show = |event: evenkeel_lab::Event<'_>| progress.show(event);
-    let (folder, outcome) = match &args.resume {
-        Some(path) => {
-            let folder = RunFolder::new(path);
-            let outcome = resume(&folder, &options, &mut show);
-            (folder, outcome)
-        }
+    let (folder, recipe) = match &args.resume {
+        Some(path) => (RunFolder::new(path), None),
         None => {
             let recipe = recipe(args)?;
             let folder = RunFolder::new(args.out.clone().unwrap_or_else(default_folder));
-            let outcome = fit(&recipe, &folder, &options, &mut show);
-            (folder, outcome)
+            (folder, Some(recipe))
         }
+    };
+    let mut progress = Progress::new();
+    let mut events = args.tensorboard.then(|| Events::new(&folder));
+    let mut show = |event: evenkeel_lab::Event<'_>| {
+        if let Some(events) = &mut events {
+            events.write(&event);
+        }
+        progress.show(event);
+    };
+    let outcome = match &recipe {
+        Some(recipe) => fit(recipe, &folder, &options, &mut show),
+        None => resume(&folder, &options, &mut show),
     };
     progress.finish();
     match outcome {
@@ -103,6 +108,39 @@ fn failure(args: &TrainArgs, error: evenkeel_lab::Error) -> Failure {
         ));
     }
     error.into()
+}
+
+/// TensorBoard's event files of a training.
+struct Events {
+    folder: PathBuf,
+    file: Option<EventFile>,
+}
+
+impl Events {
+    fn new(folder: &RunFolder) -> Self {
+        Self {
+            folder: folder.tensorboard(),
+            file: None,
+        }
+    }
+
+    /// The training is worth more than its event file: where that cannot be written, it is given up with a note.
+    fn write(&mut self, event: &evenkeel_lab::Event<'_>) {
+        use evenkeel_lab::Event;
+        let written = match event {
+            Event::Ready { step, .. } => EventFile::create(&self.folder, *step).map(|file| {
+                self.file = Some(file);
+            }),
+            Event::Step { line, .. } | Event::Epoch { line, .. } => match &mut self.file {
+                Some(file) => file.append(line),
+                None => Ok(()),
+            },
+        };
+        if let Err(error) = written {
+            self.file = None;
+            tell(&format!("note: no more TensorBoard events: {error}"));
+        }
+    }
 }
 
 /// Sets the flag when the standard input ends.

@@ -14,7 +14,17 @@ fn trains_evaluates_and_reports() {
     let folder = folder.path();
     write_images(&folder.join("images"), 480, 96);
     fs::write(folder.join("recipe.toml"), RECIPE).unwrap();
-    let (code, out, told) = run(folder, &["train", "recipe.toml", "--out", "run", "--json"]);
+    let (code, out, told) = run(
+        folder,
+        &[
+            "train",
+            "recipe.toml",
+            "--out",
+            "run",
+            "--json",
+            "--tensorboard",
+        ],
+    );
     assert_eq!(code, 0, "{told}");
     let last = out.lines().last().unwrap();
     for key in [
@@ -47,6 +57,12 @@ fn trains_evaluates_and_reports() {
         assert!(folder.join("run").join(file).is_file(), "{file}");
     }
 
+    let events = fs::read_dir(folder.join("run/tensorboard")).unwrap();
+    let sizes: Vec<u64> = events
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .collect();
+    // A file whose 186 lines take more than 60 bytes each.
+    assert!(sizes.len() == 1 && sizes[0] > 186 * 60, "{sizes:?}");
     let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
     let of_epoch = |epoch| {
         let line = format!("{{\"kind\":\"step\",\"epoch\":{epoch},");

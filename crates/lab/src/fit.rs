@@ -50,6 +50,8 @@ pub enum Event<'a> {
         accuracy: f64,
         /// Training examples a second in this epoch, waiting for batches included.
         images_per_s: f64,
+        /// Its line in the metrics.
+        line: &'a Line,
     },
     /// An epoch is done and evaluated.
     Epoch {

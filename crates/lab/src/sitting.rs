@@ -123,6 +123,7 @@ impl<'a> Sitting<'a> {
                     loss: loss / examples as f64,
                     accuracy: correct as f64 / examples as f64,
                     images_per_s: examples as f64 / seconds,
+                    line: &line,
                 });
                 let within_epoch = !step.is_multiple_of(epoch_steps);
                 let stop = session.options.stop.load(Ordering::Relaxed);

@@ -60,6 +60,11 @@ impl RunFolder {
         self.checkpoint().join("best.safetensors")
     }
 
+    /// `tensorboard/`.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.0.join("tensorboard")
+    }
+
     /// `report.html`.
     pub fn report(&self) -> PathBuf {
         self.0.join("report.html")

@@ -10,6 +10,7 @@
 //! | `averaging/NAME.json` | an [`Averaging`] each: what an average at test does |
 //! | `model.safetensors` | the trained model, with PyTorch's parameter names |
 //! | `checkpoint/` | what `--resume` goes on from, and the best model |
+//! | `tensorboard/` | where it was asked for, the same metrics as event files |
 //! | `report.html` | all of it to look at |
 //! | `.lock` | locked while a process trains the run |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod metrics;
 mod number;
 mod quality;
 mod run;
+mod tensorboard;
 
 pub use averaging::{AverageOf, Averaging, CurvePoint, Disagreement, Verdict};
 pub use comparison::{Arm, Comparison, Difference, EpochMean, Pairs};
@@ -38,3 +40,4 @@ pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
 pub use quality::{Estimate, Quality, ReliabilityBin, p_in_words};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};
+pub use tensorboard::EventFile;

@@ -147,9 +147,7 @@ fn assert_near(found: &[f64], expected: &[f64]) {
 /// Each view made of each image by itself, measured by itself, then averaged.
 fn by_hand(run: &OpenRun, views: &evenkeel_augment::Views) -> Vec<f64> {
     let [height, width] = SIZE;
-    let views = views
-        .of(Size::new(width, height))
-        .unwrap();
+    let views = views.of(Size::new(width, height)).unwrap();
     let mut mean = vec![0.0; 3 * EXAMPLES];
     for view in &views {
         let pictures: Vec<Image> = (0..EXAMPLES).map(|i| view.of(&image(i)).unwrap()).collect();
