@@ -17,7 +17,7 @@ use evenkeel_lab::Recipe;
 use evenkeel_lab::ablate::{ARM_SETS, Ablation, Arm, Job, Standing, arm, arms_of_file};
 use evenkeel_record::write_atomic;
 
-use crate::args::AblateArgs;
+use crate::args::{AblateArgs, DeviceKind};
 use crate::compare::print;
 use crate::exit::{DONE, Failure, interrupted};
 use crate::say::tell;
@@ -41,7 +41,13 @@ pub fn run(args: &AblateArgs) -> Result<ExitCode, Failure> {
         .map(|(job, _)| job.clone())
         .collect();
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let at_a_time = args.jobs.map_or(cores, usize::from).min(open.len()).max(1);
+    // A GPU serves one training at a time best.
+    let usual = if args.device == DeviceKind::Cpu {
+        cores
+    } else {
+        1
+    };
+    let at_a_time = args.jobs.map_or(usual, usize::from).min(open.len()).max(1);
     let threads = args.threads.map_or((cores / at_a_time).max(1), usize::from);
     tell(&format!(
         "{} runs in {}: {} to do, {at_a_time} at a time, threads of each: {threads}",

@@ -192,7 +192,7 @@ pub struct AblateArgs {
     /// names of recipe and arms]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Trainings at a time, each a process of its own [default: one a core]
+    /// Trainings at a time, each a process of its own [default: one a core, or one on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Threads of each training [default: the cores divided by the jobs]

@@ -86,7 +86,13 @@ pub fn print(comparison: &Comparison, json: bool) -> Result<(), Failure> {
                             test), and tell of these models, not of what other seeds would give"
         }
     })?;
-    for arm in &comparison.arms {
+    for (index, arm) in comparison.arms.iter().enumerate() {
+        if index > 0 && arm.difference.is_none() && !arm.seeds.is_empty() {
+            tell(&format!(
+                "note: {} has no seed in common with {}: no difference is told",
+                arm.name, comparison.arms[0].name
+            ));
+        }
         for failure in &arm.failures {
             tell(&format!("note: {} failed: {failure}", arm.name));
         }

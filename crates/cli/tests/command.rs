@@ -458,6 +458,14 @@ fn a_folder_of_images_trains_and_is_measured() {
         accuracy(&measured, "\"accuracy\":"),
         accuracy(&out, "\"test_accuracy\":")
     );
+    // Photographs of many sizes: some of their crops coincide.
+    for views in ["flip", "ten-crop", "multi-scale", "dense"] {
+        let (code, text, told) = run(folder, &["eval", "run", "--tta", views]);
+        assert!(
+            code == 0 && text.contains(&format!("average over {views}")),
+            "{views}: {told}"
+        );
+    }
     let (code, text, _) = run(
         folder,
         &["eval", "run", "--data", "folder:photos?test=test"],

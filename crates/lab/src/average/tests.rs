@@ -193,8 +193,19 @@ fn views_are_averaged() {
 
 #[test]
 fn larger_images_are_evaluated_at_once() {
-    let run = run(convnet(0.0));
-    let found = average(&run, &options("dense", 0));
+    let resnet = ModelRecipe::Resnet18 {
+        width: 4,
+        stem: crate::model::Stem::Small,
+        norm: NormKind::Batch,
+        dropout: 0.0,
+    };
+    for model in [convnet(0.0), resnet] {
+        evaluated_at_once(&run(model));
+    }
+}
+
+fn evaluated_at_once(run: &OpenRun) {
+    let found = average(run, &options("dense", 0));
     let groups = TestViews::Dense.groups(&kind(SIZE), &[]).unwrap();
     let mut mean = vec![0.0; 3 * EXAMPLES];
     for group in groups {
@@ -207,7 +218,7 @@ fn larger_images_are_evaluated_at_once() {
         let pictures: Vec<Image> = (0..EXAMPLES)
             .map(|i| pipeline.augment(&image(i), stream).unwrap())
             .collect();
-        for (mean, p) in mean.iter_mut().zip(probabilities(&run, &pictures)) {
+        for (mean, p) in mean.iter_mut().zip(probabilities(run, &pictures)) {
             *mean += p / 3.0;
         }
     }

@@ -6,9 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use evenkeel_augment::{
-    CenterCrop, Coinciding, Crops, Filter, MultiScale, Operation, Resize, ResizeTo, Shape, Views,
-};
+use evenkeel_augment::{CenterCrop, Filter, Operation, Resize, ResizeTo, Views};
 use serde::Deserialize;
 
 use crate::data::Kind;
@@ -26,7 +24,8 @@ pub enum TestViews {
     /// image before the recipe's last crop, or, where there is none, of the image enlarged by 8/7, as 256 is to
     /// 224.
     TenCrop,
-    /// Five crops and their mirror images, of the image at 1, 8/7 and 9/7 of the size that the net sees.
+    /// Five crops and their mirror images of the image at 1, 8/7 and 9/7 of the size that the recipe resizes it
+    /// to; each size counts alike.
     MultiScale,
     /// The whole image at once at 1, 8/7 and 9/7 of the size: for nets that end in global average pooling.
     Dense,
@@ -73,7 +72,7 @@ pub(super) struct Group {
     pub views: Views,
 }
 
-/// The sizes of an image, of the one that the net sees, that several scales are made of.
+/// Of the size that the recipe gives an image.
 const SCALES: [(usize, usize); 3] = [(1, 1), (8, 7), (9, 7)];
 
 fn scaled(length: usize, (numerator, denominator): (usize, usize)) -> usize {
@@ -99,28 +98,16 @@ impl TestViews {
             Self::TenCrop => {
                 let before = match test.split_last() {
                     Some((Operation::CenterCrop(_), before)) => before.to_vec(),
-                    _ => [test, &[resize(width, height, SCALES[1])]].concat(),
+                    _ => resized(test, [width, height], SCALES[1]),
                 };
                 one(before, Views::TenCrop { height, width })
             }
             Self::MultiScale => {
-                let before = match test {
-                    [before @ .., Operation::Resize(_), Operation::CenterCrop(_)] => before,
-                    all => all,
+                let group = |scale| Group {
+                    before: resized(test, [width, height], scale),
+                    views: Views::TenCrop { height, width },
                 };
-                let views = Views::MultiScale(MultiScale {
-                    sides: SCALES
-                        .map(|scale| scaled(height.min(width), scale))
-                        .to_vec(),
-                    shape: Shape::ShortSide,
-                    height,
-                    width,
-                    crops: Crops::Five,
-                    flips: true,
-                    coinciding: Coinciding::Once,
-                    filter: Filter::default(),
-                });
-                one(before.to_vec(), views)
+                Ok(SCALES.map(group).to_vec())
             }
             Self::Dense => {
                 let group = |scale| Group {
@@ -148,17 +135,13 @@ fn resize(width: usize, height: usize, scale: (usize, usize)) -> Operation {
     })
 }
 
-/// Operations that end in a larger image: with larger sizes where they resize and crop, else with a resize
-/// behind them.
-fn enlarged(test: &[Operation], size: [usize; 2], scale: (usize, usize)) -> Vec<Operation> {
-    if scale.0 == scale.1 {
-        return test.to_vec();
-    }
+/// The operations up to the last crop, resizing to a larger size; with a resize behind them where they have none.
+fn resized(test: &[Operation], size: [usize; 2], scale: (usize, usize)) -> Vec<Operation> {
     match test {
         [
             before @ ..,
             Operation::Resize(old),
-            Operation::CenterCrop(crop),
+            Operation::CenterCrop(_),
         ] => {
             let to = match old.to {
                 ResizeTo::ShortSide(side) => ResizeTo::ShortSide(scaled(side, scale)),
@@ -167,18 +150,23 @@ fn enlarged(test: &[Operation], size: [usize; 2], scale: (usize, usize)) -> Vec<
                     height: scaled(height, scale),
                 },
             };
-            let crop = CenterCrop {
-                height: scaled(crop.height, scale),
-                width: scaled(crop.width, scale),
-            };
-            let larger = [
-                Operation::Resize(Resize { to, ..*old }),
-                Operation::CenterCrop(crop),
-            ];
-            [before, &larger[..]].concat()
+            [before, &[Operation::Resize(Resize { to, ..*old })]].concat()
         }
+        all if scale.0 == scale.1 => all.to_vec(),
         all => [all, &[resize(size[0], size[1], scale)]].concat(),
     }
+}
+
+/// Operations that end in a larger image, which shows as much as the one that the net sees.
+fn enlarged(test: &[Operation], size: [usize; 2], scale: (usize, usize)) -> Vec<Operation> {
+    let mut operations = resized(test, size, scale);
+    if let [.., Operation::Resize(_), Operation::CenterCrop(crop)] = test {
+        operations.push(Operation::CenterCrop(CenterCrop {
+            height: scaled(crop.height, scale),
+            width: scaled(crop.width, scale),
+        }));
+    }
+    operations
 }
 
 /// A file of views.
@@ -251,11 +239,12 @@ mod tests {
             operations(r#"[{ op = "resize", to = { size = { width = 73, height = 73 } } }]"#);
         assert_eq!(groups[0].before, larger);
         let groups = TestViews::MultiScale.groups(&kind(), &test).unwrap();
-        assert_eq!(groups[0].before, test[..1]);
-        let Views::MultiScale(scales) = &groups[0].views else {
-            panic!("scales")
-        };
-        assert_eq!(scales.sides, [64, 73, 82]);
+        assert_eq!(groups[0].before, test[..2]);
+        let larger =
+            operations(r#"[{ op = "grayscale" }, { op = "resize", to = { short_side = 93 } }]"#);
+        assert_eq!(groups[2].before, larger);
+        let groups = TestViews::MultiScale.groups(&kind(), &[]).unwrap();
+        assert!(groups[0].before.is_empty() && groups.len() == 3);
     }
 
     #[test]
