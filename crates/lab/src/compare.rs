@@ -203,7 +203,7 @@ pub fn compare_runs(
         by_examples(&mut arms, &places, workers, device)?;
     }
     Ok(Comparison {
-        title: format!("{} and {} others", arms[0].name, arms.len() - 1),
+        title: title(&arms),
         source: run.data.source,
         held_out: run.data.held_out,
         pairs: if single {
@@ -214,6 +214,21 @@ pub fn compare_runs(
         machine: Some(run.machine),
         arms,
     })
+}
+
+/// The first names.
+fn title(arms: &[Arm]) -> String {
+    const MOST: usize = 4;
+    let names: Vec<&str> = arms
+        .iter()
+        .take(MOST)
+        .map(|arm| arm.name.as_str())
+        .collect();
+    let more = match arms.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names.join(", "))
 }
 
 /// The last part of the folder's path.
