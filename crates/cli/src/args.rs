@@ -210,6 +210,9 @@ pub struct AblateArgs {
 pub struct ReportArgs {
     /// A run's folder
     pub run: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(clap::Args)]
@@ -223,21 +226,31 @@ pub struct FoldArgs {
     pub json: bool,
 }
 
+#[derive(clap::Args)]
+pub struct ListArgs {
+    /// Print one JSON array instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Subcommand)]
 pub enum DataCommand {
     /// List the kinds of sources
-    List,
+    List(ListArgs),
     /// Read a source, count what is in it and look for what would spoil a training
     Check {
         /// The source, as `evenkeel data list` shows them
         source: String,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
     },
 }
 
 #[derive(Subcommand)]
 pub enum RecipeCommand {
     /// List the built-in recipes
-    List,
+    List(ListArgs),
     /// Print a built-in recipe
     Show {
         /// Its name
@@ -264,12 +277,15 @@ pub struct PreviewArgs {
     /// Chooses the images and what is drawn
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Subcommand)]
 pub enum PipelineCommand {
     /// List the built-in pipelines
-    List,
+    List(ListArgs),
     /// Print a built-in pipeline
     Show {
         /// Its name

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use evenkeel_lab::data::Source;
 use evenkeel_lab::{PreviewOptions, preview, read_pipeline};
 use evenkeel_record::write_atomic;
+use serde_json::json;
 
 use crate::args::PreviewArgs;
 use crate::exit::{DONE, Failure};
@@ -19,6 +20,10 @@ pub fn run(args: &PreviewArgs) -> Result<ExitCode, Failure> {
         seed: args.seed,
     };
     write_atomic(&args.out, &preview(&source, &pipeline, options)?)?;
-    say(&args.out.display().to_string())?;
+    let path = args.out.display().to_string();
+    say(&match args.json {
+        true => json!({ "sheet": path }).to_string(),
+        false => path,
+    })?;
     Ok(DONE)
 }

@@ -3,41 +3,117 @@
 use std::process::ExitCode;
 
 use evenkeel_lab::BUILT_IN_PIPELINES;
-use evenkeel_lab::data::{KNOWN, Source, check};
+use evenkeel_lab::data::{Checked, KNOWN, Source, check};
 use evenkeel_lab::recipes::{BUILT_IN, built_in, names};
 use evenkeel_record::RunFolder;
+use serde_json::json;
 
-use crate::args::{DataCommand, PipelineCommand, RecipeCommand, ReportArgs};
+use crate::args::{DataCommand, ListArgs, PipelineCommand, RecipeCommand, ReportArgs};
 use crate::exit::{DONE, Failure};
 use crate::say::say;
 
 pub fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let report = evenkeel_report::write(&RunFolder::new(&args.run))?;
-    say(&report.display().to_string())?;
+    let path = report.display().to_string();
+    say(&match args.json {
+        true => json!({ "report": path }).to_string(),
+        false => path,
+    })?;
     Ok(DONE)
+}
+
+/// Names and what they are, in a column of this width or as JSON.
+fn list<'a>(
+    args: &ListArgs,
+    width: usize,
+    items: impl Iterator<Item = (&'a str, String)>,
+) -> Result<(), Failure> {
+    if args.json {
+        let items =
+            items.map(|(name, description)| json!({ "name": name, "description": description }));
+        return say(&serde_json::Value::from_iter(items).to_string());
+    }
+    for (name, description) in items {
+        say(&format!("{name:width$} {description}"))?;
+    }
+    Ok(())
 }
 
 pub fn data(command: &DataCommand) -> Result<ExitCode, Failure> {
     match command {
-        DataCommand::List => {
-            for known in KNOWN {
-                say(&format!("{:24} {}", known.name, known.description))?;
-            }
+        DataCommand::List(args) => {
+            let known = KNOWN.iter();
+            list(
+                args,
+                24,
+                known.map(|known| (known.name, known.description.to_owned())),
+            )?;
         }
-        DataCommand::Check { source } => {
+        DataCommand::Check { source, json } => {
             let source: Source = source.parse().map_err(Failure::usage)?;
-            say(&check(&source)?.to_string())?;
+            let checked = check(&source)?;
+            say(&match json {
+                true => check_as_json(&checked).to_string(),
+                false => checked.to_string(),
+            })?;
         }
     }
     Ok(DONE)
 }
 
+fn check_as_json(checked: &Checked) -> serde_json::Value {
+    let classes = |classes: &[(String, usize, usize)]| -> serde_json::Value {
+        let classes = classes.iter();
+        classes
+            .map(|(name, train, test)| json!({ "name": name, "train": train, "test": test }))
+            .collect()
+    };
+    match checked {
+        Checked::Memory(report) => {
+            let values = report.values.iter();
+            json!({
+                "source": report.name,
+                "shape": report.shape,
+                "classes": classes(&report.classes),
+                "values": values
+                    .map(|(name, mean, deviation)| json!({ "name": name, "mean": mean, "deviation": deviation }))
+                    .collect::<Vec<_>>(),
+                "duplicates": report.duplicates,
+                "leaked": report.leaked,
+                "constant_images": report.constant_images,
+                "constant_columns": report.constant_columns,
+            })
+        }
+        Checked::Folder(report) => {
+            let (values, findings) = (report.values.iter(), report.findings.iter());
+            json!({
+                "source": report.name,
+                "sizes": report.sizes.map(|sizes| sizes.to_string()),
+                "classes": classes(&report.classes),
+                "values": values
+                    .map(|(name, mean, deviation)| json!({ "name": name, "mean": mean, "deviation": deviation }))
+                    .collect::<Vec<_>>(),
+                "findings": findings
+                    .map(|finding| json!({
+                        "kind": finding.kind,
+                        "image": finding.image,
+                        "detail": finding.detail,
+                    }))
+                    .collect::<Vec<_>>(),
+            })
+        }
+    }
+}
+
 pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {
     match command {
-        RecipeCommand::List => {
-            for recipe in BUILT_IN {
-                say(&format!("{:18} {}", recipe.name, recipe.description()))?;
-            }
+        RecipeCommand::List(args) => {
+            let recipes = BUILT_IN.iter();
+            list(
+                args,
+                18,
+                recipes.map(|recipe| (recipe.name, recipe.description())),
+            )?;
         }
         RecipeCommand::Show { name } => match built_in(name) {
             Some(recipe) => say(recipe.text)?,
@@ -54,10 +130,13 @@ pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {
 
 pub fn pipeline(command: &PipelineCommand) -> Result<ExitCode, Failure> {
     match command {
-        PipelineCommand::List => {
-            for pipeline in BUILT_IN_PIPELINES {
-                say(&format!("{:22} {}", pipeline.name, pipeline.description()))?;
-            }
+        PipelineCommand::List(args) => {
+            let pipelines = BUILT_IN_PIPELINES.iter();
+            list(
+                args,
+                22,
+                pipelines.map(|pipeline| (pipeline.name, pipeline.description())),
+            )?;
         }
         PipelineCommand::Show { name } => {
             let pipeline = BUILT_IN_PIPELINES

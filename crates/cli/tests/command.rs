@@ -425,6 +425,21 @@ fn lists() {
     assert!(code == 0 && out.contains("[model]"));
     let (code, out, _) = run(folder.path(), &["data", "check", "fashion-mnist-10k"]);
     assert!(code == 0 && out.contains("Ankle boot"), "{out}");
+    // As JSON too.
+    let value = |args: &[&str]| -> serde_json::Value {
+        let (code, out, told) = run(folder.path(), args);
+        assert_eq!(code, 0, "{told}");
+        serde_json::from_str(&out).unwrap()
+    };
+    for list in ["data", "recipe", "pipeline"] {
+        let list = value(&[list, "list", "--json"]);
+        assert!(list.as_array().unwrap().len() > 3 && list[0]["description"].is_string());
+    }
+    let checked = value(&["data", "check", "fashion-mnist-10k", "--json"]);
+    assert_eq!(checked["shape"], serde_json::json!([1, 28, 28]));
+    write_photos(&folder.path().join("photos"));
+    let checked = value(&["data", "check", "folder:photos", "--json"]);
+    assert!(checked["findings"].is_array() && checked["sizes"].is_string());
 }
 
 #[test]

@@ -475,3 +475,21 @@ fn averaged_weights_get_the_statistics_of_their_own_activations() {
         }
     }
 }
+
+#[test]
+fn an_average_over_epochs_resumes_to_the_same_bits() {
+    let settings = ["train.swa_after=0.5", "train.epochs=4"];
+    let (whole, parts) = (Place::new(200), Place::new(200));
+    whole.fit(&settings).unwrap();
+    parts.interrupt(&settings);
+    parts.resume().unwrap();
+    let model = |place: &Place| fs::read(place.folder.model()).unwrap();
+    assert!(model(&whole) == model(&parts));
+    // It is no single epoch's weights.
+    let last = Place::new(200);
+    last.fit(&["train.epochs=4"]).unwrap();
+    assert!(model(&whole) != model(&last));
+    let both = ["train.swa_after=0.5", "train.weight_average=0.9"].map(String::from);
+    let error = Recipe::parse(BASE, "base", &both).unwrap_err().to_string();
+    assert!(error.contains("train.swa_after"), "{error}");
+}
