@@ -1,14 +1,18 @@
-"""The comparison's table and plot.svg. Standard library only."""
+"""The table of an ablation's folder, and plot.svg and results.csv in the experiment's. Standard library only.
+
+    arms.py ABLATION EXPERIMENT TITLE
+"""
 import json
+import shutil
 import sys
 from pathlib import Path
 
-here = Path(__file__).resolve().parent
-sys.path.append(str(here.parent))
-from forest import forest  # noqa: E402
+from forest import forest
 
-comparison = json.loads((Path(sys.argv[1]) / "comparison.json").read_text())
-print("| arm | test accuracy, % | 95 % interval | minus none, points | 95 % interval | p, corrected | gap, points | test loss |")
+ablation, experiment, title = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+comparison = json.loads((ablation / "comparison.json").read_text())
+baseline = comparison["arms"][0]["name"]
+print(f"| arm | test accuracy, % | 95 % interval | minus {baseline}, points | 95 % interval | p, corrected | gap, points | test loss |")
 print("|---|---|---|---|---|---|---|---|")
 rows = []
 for arm in comparison["arms"]:
@@ -22,4 +26,5 @@ for arm in comparison["arms"]:
         cells = [f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", f"{difference['corrected']:.3f}"]
     print(f"| {arm['name']} | {100 * accuracy['value']:.2f} | {ends[0]:.2f} to {ends[1]:.2f} | {' | '.join(cells)} "
           f"| {100 * arm['gap']['value']:.2f} | {arm['test_loss']['value']:.3f} |")
-forest(here / "plot.svg", "What each regularizer does to the test accuracy", "minus none, points; mean and 95 % interval over seeds", rows)
+forest(experiment / "plot.svg", title, f"minus {baseline}, points; mean and 95 % interval over seeds", rows)
+shutil.copy(ablation / "comparison.csv", experiment / "results.csv")
