@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::image::check_size;
 
 /// Columns and rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Size {
     /// Columns.
     pub width: usize,
@@ -16,7 +18,7 @@ pub struct Size {
 /// The sizes that images may have at some place of a pipeline: each side lies in its own range.
 /// Where an operation's output size depends on what it draws, the ranges say how far; where it does
 /// not, they hold one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sizes {
     /// The least width and the least height.
     pub least: Size,

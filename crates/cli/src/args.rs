@@ -31,7 +31,7 @@ pub enum Command {
     Report(ReportArgs),
     /// Fold a run's batch norms into the layers before them, for deployment
     Fold(FoldArgs),
-    /// List and check data sources
+    /// List, fetch and check data sources
     #[command(subcommand)]
     Data(DataCommand),
     /// List and show the recipes that come with the program
@@ -39,6 +39,8 @@ pub enum Command {
     Recipe(RecipeCommand),
     /// Draw a contact sheet: images of a source beside augmented views of them
     Preview(PreviewArgs),
+    /// Write augmented copies of a source's training images, with a manifest that makes them again
+    Augment(AugmentArgs),
     /// List and show the augmentation pipelines that come with the program
     #[command(subcommand)]
     Pipeline(PipelineCommand),
@@ -237,14 +239,32 @@ pub struct ListArgs {
 pub enum DataCommand {
     /// List the kinds of sources
     List(ListArgs),
+    /// Fetch a public data set from its official address and say the source that it is
+    Fetch(FetchArgs),
     /// Read a source, count what is in it and look for what would spoil a training
     Check {
         /// The source, as `evenkeel data list` shows them
         source: String,
-        /// Print one JSON object instead of text
+        /// Print one JSON object instead of a table
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(clap::Args)]
+pub struct FetchArgs {
+    /// Its name
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::fetch::names()))]
+    pub name: String,
+    /// The folder for it [default: data/ and its name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Another address of the same files, such as a mirror's; checksums hold for it too
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// Seconds to wait for a server that sends nothing
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
+    pub patience: u16,
 }
 
 #[derive(Subcommand)]
@@ -280,6 +300,27 @@ pub struct PreviewArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct AugmentArgs {
+    /// Where the images come from; see `evenkeel data list`
+    pub source: String,
+    /// A pipeline file (TOML or JSON), or the name of a built-in one; see `evenkeel pipeline list`
+    #[arg(long, value_name = "FILE|NAME", required_unless_present = "replay")]
+    pub pipeline: Option<String>,
+    /// The folder, which must be empty or not there yet: train/ with a folder a class, and manifest.jsonl
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Copies of each training image [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub copies: Option<u64>,
+    /// The root of all randomness [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Make the copies of a manifest again instead
+    #[arg(long, value_name = "MANIFEST", conflicts_with_all = ["pipeline", "copies", "seed"])]
+    pub replay: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

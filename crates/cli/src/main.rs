@@ -3,10 +3,12 @@
 
 mod ablate;
 mod args;
+mod augment;
 mod compare;
 mod device;
 mod evaluate;
 mod exit;
+mod fetch;
 mod fold;
 mod preview;
 mod progress;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Data(args) => show::data(&args),
         Command::Recipe(args) => show::recipe(&args),
         Command::Preview(args) => preview::run(&args),
+        Command::Augment(args) => augment::run(&args),
         Command::Pipeline(args) => show::pipeline(&args),
     };
     result.unwrap_or_else(|failure: Failure| failure.report())

@@ -22,13 +22,15 @@ pub struct Progress {
 
 const BAR: &str = "{bar:30} {pos}/{len} steps  {msg}";
 
+/// A bar on a terminal; elsewhere one that nobody sees.
+pub fn bar(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 impl Progress {
     pub fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(0).with_style(style)
-        });
+        let bar = std::io::stderr().is_terminal().then(|| bar(BAR));
         Self {
             bar,
             started: Instant::now(),

@@ -49,60 +49,18 @@ pub fn data(command: &DataCommand) -> Result<ExitCode, Failure> {
                 known.map(|known| (known.name, known.description.to_owned())),
             )?;
         }
+        DataCommand::Fetch(args) => return crate::fetch::run(args),
         DataCommand::Check { source, json } => {
             let source: Source = source.parse().map_err(Failure::usage)?;
             let checked = check(&source)?;
-            say(&match json {
-                true => check_as_json(&checked).to_string(),
+            let text = match json {
+                true => serde_json::to_string(&checked).map_err(Failure::run)?,
                 false => checked.to_string(),
-            })?;
+            };
+            say(&text)?;
         }
     }
     Ok(DONE)
-}
-
-fn check_as_json(checked: &Checked) -> serde_json::Value {
-    let classes = |classes: &[(String, usize, usize)]| -> serde_json::Value {
-        let classes = classes.iter();
-        classes
-            .map(|(name, train, test)| json!({ "name": name, "train": train, "test": test }))
-            .collect()
-    };
-    match checked {
-        Checked::Memory(report) => {
-            let values = report.values.iter();
-            json!({
-                "source": report.name,
-                "shape": report.shape,
-                "classes": classes(&report.classes),
-                "values": values
-                    .map(|(name, mean, deviation)| json!({ "name": name, "mean": mean, "deviation": deviation }))
-                    .collect::<Vec<_>>(),
-                "duplicates": report.duplicates,
-                "leaked": report.leaked,
-                "constant_images": report.constant_images,
-                "constant_columns": report.constant_columns,
-            })
-        }
-        Checked::Folder(report) => {
-            let (values, findings) = (report.values.iter(), report.findings.iter());
-            json!({
-                "source": report.name,
-                "sizes": report.sizes.map(|sizes| sizes.to_string()),
-                "classes": classes(&report.classes),
-                "values": values
-                    .map(|(name, mean, deviation)| json!({ "name": name, "mean": mean, "deviation": deviation }))
-                    .collect::<Vec<_>>(),
-                "findings": findings
-                    .map(|finding| json!({
-                        "kind": finding.kind,
-                        "image": finding.image,
-                        "detail": finding.detail,
-                    }))
-                    .collect::<Vec<_>>(),
-            })
-        }
-    }
 }
 
 pub fn recipe(command: &RecipeCommand) -> Result<ExitCode, Failure> {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ablate;
+mod augmented;
 pub mod average;
 mod checkpoint;
 mod compare;
@@ -30,6 +31,7 @@ mod weight_average;
 pub mod weights;
 
 pub use compare::compare_runs;
+pub use augmented::{AugmentedCopy, Augmenting, MANIFEST, augment, read_manifest};
 pub use error::Error;
 pub use evaluate::Evaluator;
 pub use evenkeel_augment::{BUILT_IN_PIPELINES, Error as LoaderError};

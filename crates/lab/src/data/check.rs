@@ -4,46 +4,71 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Dataset, Error, FolderReport, Images, Kind, Source, Split, folder};
+use serde::Serialize;
+
+use super::{Dataset, Error, FilesReport, Images, Kind, Source, Split, files};
 use crate::examples::preparation;
 
 /// Counts, statistics and oddities of a source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// The source by name.
     pub name: String,
     /// The shape of an example.
     pub shape: Vec<usize>,
-    /// A class, its training examples, its test examples.
-    pub classes: Vec<(String, usize, usize)>,
-    /// A channel of images (0..1) or a column of a table, with the mean and the deviation of its
-    /// training values as training uses them: the deviation is 1 where all values are equal.
-    pub values: Vec<(String, f32, f32)>,
+    /// The classes.
+    pub classes: Vec<ClassCount>,
+    /// The channels of images (0..1) or the columns of a table, with statistics as training uses them: the
+    /// deviation is 1 where all values are equal.
+    pub values: Vec<Statistics>,
     /// Training examples that are equal to an earlier one.
     pub duplicates: usize,
     /// Test examples that are in the training data too.
     pub leaked: usize,
+    /// Examples of both kinds whose equal has another class.
+    pub mislabelled: usize,
     /// Images of one value throughout.
     pub constant_images: usize,
     /// Columns of a table that have one value throughout the training data.
     pub constant_columns: Vec<String>,
 }
 
+/// A class and how many examples it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassCount {
+    /// Its name.
+    pub name: String,
+    /// In the training data.
+    pub train: usize,
+    /// In the test data.
+    pub test: usize,
+}
+
+/// A channel or a column, with statistics of its training values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Statistics {
+    /// Its name.
+    pub name: String,
+    /// The mean.
+    pub mean: f64,
+    /// The deviation.
+    pub deviation: f64,
+}
+
 /// What was found in a source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Checked {
     /// Of examples in memory.
     Memory(Report),
     /// Of images in files.
-    Folder(FolderReport),
+    Files(FilesReport),
 }
 
 /// Reads a source and looks for what would spoil a training.
 pub fn check(source: &Source) -> Result<Checked, Error> {
     match source {
-        Source::Folder { path, test, colors } => {
-            folder::report(path, test.as_deref(), *colors, source.to_string()).map(Checked::Folder)
-        }
+        Source::Files(files) => files::report(files).map(Checked::Files),
         _ => Ok(Checked::Memory(report(&Dataset::open(source)?))),
     }
 }
@@ -52,16 +77,21 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(report) => report.fmt(f),
-            Self::Folder(report) => report.fmt(f),
+            Self::Files(report) => report.fmt(f),
         }
     }
 }
 
 fn report(data: &Dataset) -> Report {
     let (train, test) = (rows(&data.train), rows(&data.test));
-    let mut seen: HashMap<&[u8], usize> = HashMap::new();
-    for row in &train {
-        *seen.entry(row).or_default() += 1;
+    // The class of the first example of this content.
+    let mut seen: HashMap<&[u8], u32> = HashMap::new();
+    let mut mislabelled = 0;
+    for (row, &label) in train.iter().zip(data.train.labels()) {
+        mislabelled += usize::from(*seen.entry(row).or_insert(label) != label);
+    }
+    for (row, label) in test.iter().zip(data.test.labels()) {
+        mislabelled += usize::from(seen.get(&**row).is_some_and(|first| first != label));
     }
     Report {
         name: data.name.clone(),
@@ -70,6 +100,7 @@ fn report(data: &Dataset) -> Report {
         values: values(data),
         duplicates: train.len() - seen.len(),
         leaked: test.iter().filter(|row| seen.contains_key(&***row)).count(),
+        mislabelled,
         constant_images: match data.kind {
             Kind::Images { .. } => {
                 let constant = |row: &&Cow<[u8]>| row.iter().all(|byte| *byte == row[0]);
@@ -81,22 +112,32 @@ fn report(data: &Dataset) -> Report {
     }
 }
 
-fn classes(data: &Dataset) -> Vec<(String, usize, usize)> {
-    let mut classes: Vec<_> = data
-        .classes
-        .iter()
-        .map(|name| (name.clone(), 0, 0))
-        .collect();
-    for &label in data.train.labels() {
-        classes[label as usize].1 += 1;
-    }
-    for &label in data.test.labels() {
-        classes[label as usize].2 += 1;
-    }
+fn classes(data: &Dataset) -> Vec<ClassCount> {
+    count_classes(
+        &data.classes,
+        data.train.labels().iter(),
+        data.test.labels().iter(),
+    )
+}
+
+/// Counts labels, indices of the names.
+pub(super) fn count_classes<'a>(
+    names: &[String],
+    train: impl Iterator<Item = &'a u32>,
+    test: impl Iterator<Item = &'a u32>,
+) -> Vec<ClassCount> {
+    let class = |name: &String| ClassCount {
+        name: name.clone(),
+        train: 0,
+        test: 0,
+    };
+    let mut classes: Vec<_> = names.iter().map(class).collect();
+    train.for_each(|&label| classes[label as usize].train += 1);
+    test.for_each(|&label| classes[label as usize].test += 1);
     classes
 }
 
-fn values(data: &Dataset) -> Vec<(String, f32, f32)> {
+fn values(data: &Dataset) -> Vec<Statistics> {
     let names = match &data.kind {
         Kind::Images { channels: 3, .. } => ["red", "green", "blue"].map(String::from).to_vec(),
         Kind::Images { .. } => vec!["gray".into()],
@@ -106,7 +147,11 @@ fn values(data: &Dataset) -> Vec<(String, f32, f32)> {
     let statistics = statistics.mean.into_iter().zip(statistics.deviation);
     let values = names.into_iter().zip(statistics);
     values
-        .map(|(name, (mean, deviation))| (name, mean, deviation))
+        .map(|(name, (mean, deviation))| Statistics {
+            name,
+            mean: mean.into(),
+            deviation: deviation.into(),
+        })
         .collect()
 }
 
@@ -137,7 +182,7 @@ fn rows(split: &Split) -> Vec<Cow<'_, [u8]>> {
         Split::Images(Images { bytes, pixels, .. }) => {
             pixels.chunks_exact(*bytes).map(Cow::Borrowed).collect()
         }
-        // Equal images are found by their files.
+        // Equal images are found by their encoded bytes.
         Split::Files(files) => files
             .digests()
             .map(|digest| Cow::Borrowed(&digest[..]))
@@ -149,38 +194,58 @@ fn rows(split: &Split) -> Vec<Cow<'_, [u8]>> {
     }
 }
 
+/// The training and the test examples of all classes.
+pub(super) fn totals(classes: &[ClassCount]) -> (usize, usize) {
+    let sum = |sum: (usize, usize), class: &ClassCount| (sum.0 + class.train, sum.1 + class.test);
+    classes.iter().fold((0, 0), sum)
+}
+
+/// Writes the tables of classes and of values; `value` says what a value is of.
+pub(super) fn write_counts(
+    f: &mut fmt::Formatter<'_>,
+    classes: &[ClassCount],
+    value: &str,
+    values: &[Statistics],
+) -> fmt::Result {
+    let names = classes.iter().map(|class| &class.name);
+    let names = names.chain(values.iter().map(|value| &value.name));
+    let width = names.map(|name| name.chars().count()).max();
+    let width = width.unwrap_or(0).max("channel".len());
+    writeln!(f, "{:width$}  {:>10}  {:>10}", "class", "training", "test")?;
+    for ClassCount { name, train, test } in classes {
+        writeln!(f, "{name:width$}  {train:>10}  {test:>10}")?;
+    }
+    writeln!(f, "{value:width$}  {:>10}  {:>10}", "mean", "deviation")?;
+    for Statistics {
+        name,
+        mean,
+        deviation,
+    } in values
+    {
+        writeln!(f, "{name:width$}  {mean:>10.4}  {deviation:>10.4}")?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (train, test) = self
-            .classes
-            .iter()
-            .fold((0, 0), |sum, c| (sum.0 + c.1, sum.1 + c.2));
+        let (train, test) = totals(&self.classes);
         writeln!(
             f,
             "{}: {train} training and {test} test examples of {:?}",
             self.name, self.shape
         )?;
-        let names = self.classes.iter().map(|class| &class.0);
-        let names = names.chain(self.values.iter().map(|value| &value.0));
-        let width = names.map(|name| name.chars().count()).max();
-        let width = width.unwrap_or(0).max("channel".len());
-        writeln!(f, "{:width$}  {:>10}  {:>10}", "class", "training", "test")?;
-        for (name, train, test) in &self.classes {
-            writeln!(f, "{name:width$}  {train:>10}  {test:>10}")?;
-        }
         let value = if self.shape.len() == 1 {
             "column"
         } else {
             "channel"
         };
-        writeln!(f, "{value:width$}  {:>10}  {:>10}", "mean", "deviation")?;
-        for (name, mean, deviation) in &self.values {
-            writeln!(f, "{name:width$}  {mean:>10.4}  {deviation:>10.4}")?;
-        }
+        write_counts(f, &self.classes, value, &self.values)?;
         write!(
             f,
-            "{} training examples repeat another, {} test examples are in the training data",
-            self.duplicates, self.leaked
+            "{} training examples repeat another, {} test examples are in the training data, the equals of \
+             {} have another class",
+            self.duplicates, self.leaked, self.mislabelled
         )?;
         if self.shape.len() > 1 {
             return write!(
@@ -207,12 +272,23 @@ mod tests {
             panic!("it is built in");
         };
         assert_eq!(
-            report.classes.iter().map(|class| class.1).sum::<usize>(),
+            report
+                .classes
+                .iter()
+                .map(|class| class.train)
+                .sum::<usize>(),
             10_000
         );
-        assert!(report.classes.iter().all(|(_, _, test)| *test == 1000));
+        assert!(report.classes.iter().all(|class| class.test == 1000));
         assert_eq!(report.leaked, 0, "{report}");
-        let [(name, mean, deviation)] = &report.values[..] else {
+        let [
+            Statistics {
+                name,
+                mean,
+                deviation,
+            },
+        ] = &report.values[..]
+        else {
             panic!("{report}")
         };
         // Known of the full set: 0.2860 and 0.3530.
@@ -245,13 +321,33 @@ mod tests {
             held_out: false,
             unreadable: Vec::new(),
         });
-        assert_eq!(report.classes, [("a".into(), 2, 0), ("b".into(), 2, 2)]);
+        let counts: Vec<_> = report
+            .classes
+            .iter()
+            .map(|class| (class.train, class.test))
+            .collect();
+        assert_eq!(counts, [(2, 0), (2, 2)]);
         assert_eq!(
-            (report.duplicates, report.leaked, report.constant_images),
-            (2, 1, 1)
+            (
+                report.duplicates,
+                report.leaked,
+                report.mislabelled,
+                report.constant_images
+            ),
+            (2, 1, 2, 1)
         );
-        assert_eq!(report.values[0], ("red".into(), 0.25, 0.1875_f32.sqrt()));
-        assert_eq!(report.values[1], ("green".into(), 0.2, 1.0));
+        let of = |value: &Statistics| {
+            (
+                value.name.clone(),
+                value.mean as f32,
+                value.deviation as f32,
+            )
+        };
+        assert_eq!(
+            of(&report.values[0]),
+            ("red".into(), 0.25, 0.1875_f32.sqrt())
+        );
+        assert_eq!(of(&report.values[1]), ("green".into(), 0.2, 1.0));
         let text = report.to_string();
         assert!(text.contains("blue") && text.ends_with("1 images are of one value throughout"));
     }
@@ -278,7 +374,8 @@ mod tests {
         });
         assert_eq!((report.duplicates, report.leaked), (1, 1));
         assert_eq!(report.constant_columns, ["same"]);
-        assert_eq!(report.values[0], ("x".into(), 3.0, 2.0_f32.sqrt()));
+        assert_eq!(report.values[0].mean, 3.0);
+        assert_eq!(report.values[0].deviation as f32, 2.0_f32.sqrt());
         assert!(
             report
                 .to_string()

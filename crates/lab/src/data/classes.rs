@@ -1,19 +1,21 @@
 //! Files of class names, one a line: label i is the name in line i. Blank lines are skipped.
 //!
-//! Errors: text that is not UTF-8, a name twice, fewer than 2 or more than 256 names (labels are
-//! bytes).
+//! Errors: text that is not UTF-8, a name twice, fewer than 2 names or more than the labels can
+//! tell.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use super::Error;
 
-const MOST_NAMES: usize = 256;
+/// Classes that labels of one byte can tell.
+pub(super) const BYTE_LABELS: usize = 256;
 const MOST_BYTES: u64 = 1 << 20;
 
-/// The names, or none where there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<String>>, Error> {
+/// The names, at most `most`, or none where there is no such file.
+pub(super) fn read(path: &Path, most: usize) -> Result<Option<Vec<String>>, Error> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| Error::at(path, error.to_string()))?,
@@ -26,22 +28,22 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<String>>, Error> {
         let problem = format!("expected class names of at most {MOST_BYTES} bytes, found more");
         return Err(Error::at(path, problem));
     }
-    let mut names: Vec<String> = Vec::new();
+    let (mut names, mut known): (Vec<String>, HashSet<String>) = Default::default();
     for (number, line) in (1..).zip(text.lines()) {
         let name = line.trim();
         if name.is_empty() {
             continue;
         }
-        if names.iter().any(|known| known == name) {
+        if !known.insert(name.to_owned()) {
             return Err(Error::at(
                 path,
                 format!("line {number}: expected each class once, found `{name}` again"),
             ));
         }
-        if names.len() == MOST_NAMES {
+        if names.len() == most {
             return Err(Error::at(
                 path,
-                format!("line {number}: expected at most {MOST_NAMES} classes, found more"),
+                format!("line {number}: expected at most {most} classes, found more"),
             ));
         }
         names.push(name.into());
@@ -67,10 +69,10 @@ mod tests {
     fn names_and_defects() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("classes.txt");
-        assert_eq!(read(&path).unwrap(), None);
+        assert_eq!(read(&path, 256).unwrap(), None);
         fs::write(&path, " a\r\n\nb c\n\n").unwrap();
-        assert_eq!(read(&path).unwrap().unwrap(), ["a", "b c"]);
-        let many: String = (0..=MOST_NAMES).map(|i| format!("{i}\n")).collect();
+        assert_eq!(read(&path, 256).unwrap().unwrap(), ["a", "b c"]);
+        let many: String = (0..=256).map(|i| format!("{i}\n")).collect();
         for (bytes, problem) in [
             (&b""[..], "at least two class names, one a line, found 0"),
             (b"a\n", "found 1"),
@@ -83,7 +85,7 @@ mod tests {
             (&vec![b'a'; 2 << 20], "at most 1048576 bytes"),
         ] {
             fs::write(&path, bytes).unwrap();
-            let error = read(&path).unwrap_err().to_string();
+            let error = read(&path, 256).unwrap_err().to_string();
             assert!(
                 error.contains("classes.txt") && error.contains(problem),
                 "{error}"

@@ -15,14 +15,13 @@ use std::path::Path;
 
 use super::Error;
 use super::dataset::{Dataset, Kind, Split, Table, stratified};
+use super::error::shown;
 
 /// A number takes at least two bytes of text, so this bounds the numbers to 8 GiB.
 const MOST_BYTES: u64 = 4 << 30;
 const MOST_ROWS: usize = 100_000_000;
 const MOST_COLUMNS: usize = 65_536;
 const MOST_CLASSES: usize = 65_536;
-/// Longer cells are cut in messages.
-const SHOWN_CHARACTERS: usize = 40;
 
 pub(super) fn file(
     path: &Path,
@@ -221,14 +220,6 @@ fn sorted(mut classes: Vec<String>) -> Vec<String> {
         classes.sort_by_key(|class| class.parse::<i64>().unwrap_or_default());
     }
     classes
-}
-
-/// Text from the file, for a message.
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use evenkeel_augment::Image;
 use evenkeel_random::Key;
 
-use super::{Error, Files, ImageOptions, Original, Source, cifar, csv, fashion_mnist, folder, idx};
+use super::{Error, Files, ImageOptions, Source, cifar, csv, fashion_mnist, files, idx, svhn};
 
 /// Labelled data.
 #[derive(Clone, Debug)]
@@ -163,55 +162,6 @@ impl Split {
     }
 }
 
-/// `count` of `len` indices in order, or all: a function of the seed.
-pub(super) fn chosen(len: usize, count: usize, seed: u64) -> Vec<usize> {
-    let mut indices: Vec<usize> = (0..len).collect();
-    Key::from_seed(seed)
-        .child("chosen")
-        .draws()
-        .shuffle(&mut indices);
-    indices.truncate(count);
-    indices.sort_unstable();
-    indices
-}
-
-/// Some training images of a source, chosen by the seed, as they are in their files. Of a folder, only
-/// these are read.
-///
-/// # Errors
-/// If the source cannot be read or is a table.
-pub fn originals(source: &Source, count: usize, seed: u64) -> Result<Vec<Original>, Error> {
-    if let Source::Folder { path, test, colors } = source {
-        return folder::originals(path, test.as_deref(), *colors, count, seed);
-    }
-    let data = Dataset::open(source)?;
-    let (
-        &Kind::Images {
-            height,
-            width,
-            channels,
-        },
-        Split::Images(images),
-    ) = (&data.kind, &data.train)
-    else {
-        return Err(Error::new(&data.name, "expected images, found a table"));
-    };
-    let original = |index: usize| {
-        let pixels = images.pixels[index * images.bytes..][..images.bytes].to_vec();
-        let image = Image::new(width, height, channels, pixels);
-        Ok(Original {
-            name: index.to_string(),
-            class: data.classes[images.labels[index] as usize].clone(),
-            index,
-            image: image.map_err(|error| Error::new(&data.name, error.to_string()))?,
-        })
-    };
-    chosen(images.labels.len(), count, seed)
-        .into_iter()
-        .map(original)
-        .collect()
-}
-
 /// Chooses `share` of each class: a function of the labels and the seed. The indices chosen, and
 /// the others, both in order.
 pub(super) fn stratified(labels: &[u32], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
@@ -240,22 +190,24 @@ impl Dataset {
 
     /// The same, with what to do with images in files.
     pub fn open_with(source: &Source, options: &ImageOptions) -> Result<Self, Error> {
-        if !options.test.is_empty() && !matches!(source, Source::Folder { .. }) {
+        if !options.test.is_empty() && !matches!(source, Source::Files(_)) {
             return Err(Error::new(
                 "augment.test",
                 format!(
-                    "brings images of a folder to one size; the examples of {source} have one, remove it"
+                    "brings images in files to one size; the examples of {source} have one, remove it"
                 ),
             ));
         }
         match source {
-            Source::Folder { path, test, colors } => {
-                folder::open(path, test.as_deref(), *colors, options, source.to_string())
-            }
+            Source::Files(files) => files::open(files, options),
             Source::FashionMnist10k => fashion_mnist::embedded(),
             Source::FashionMnist => fashion_mnist::installed(Path::new(fashion_mnist::INSTALLED)),
             Source::Idx(folder) => idx::folder(folder, source.to_string()),
-            Source::Cifar10(folder) => cifar::folder(folder, source.to_string()),
+            Source::Cifar10(folder) => cifar::folder(folder, &cifar::CIFAR_10, source.to_string()),
+            Source::Cifar100(folder) => {
+                cifar::folder(folder, &cifar::CIFAR_100, source.to_string())
+            }
+            Source::Svhn(folder) => svhn::folder(folder, source.to_string()),
             Source::Csv {
                 path,
                 label,

@@ -18,7 +18,18 @@ impl Error {
         }
     }
 
-    pub(super) fn at(path: &Path, problem: impl Into<String>) -> Self {
+    pub(crate) fn at(path: &Path, problem: impl Into<String>) -> Self {
         Self::new(path.display().to_string(), problem)
+    }
+}
+
+/// Longer text is cut in messages.
+const SHOWN_CHARACTERS: usize = 40;
+
+/// Text from a file, for a message.
+pub(super) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
     }
 }

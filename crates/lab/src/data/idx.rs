@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::Error;
+use super::classes::{self, BYTE_LABELS};
 use super::dataset::{Dataset, Images, Kind, Split};
-use super::{Error, classes};
 
 /// The most bytes that are read from one file, decompressed.
 const MOST_BYTES: u64 = 8 << 30;
@@ -22,7 +23,7 @@ pub(super) fn folder(folder: &Path, name: String) -> Result<Dataset, Error> {
         ));
     }
     let files = files(folder)?;
-    let named = classes::read(&folder.join("classes.txt"))?;
+    let named = classes::read(&folder.join("classes.txt"), BYTE_LABELS)?;
     let classes = named.unwrap_or_else(|| {
         let labels = files[1].values.iter().chain(&files[3].values);
         (0..=labels.max().copied().unwrap_or(0))

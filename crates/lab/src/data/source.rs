@@ -19,15 +19,12 @@ pub enum Source {
     Idx(PathBuf),
     /// A folder with CIFAR-10's binary version.
     Cifar10(PathBuf),
-    /// A folder of images: `train/` and `test/` or `val/`, in each a folder a class.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The name of the test data's folder; where there is one of `test` and `val`, that.
-        test: Option<String>,
-        /// The colours that images are converted to.
-        colors: Colors,
-    },
+    /// A folder with CIFAR-100's binary version, by its fine labels.
+    Cifar100(PathBuf),
+    /// A folder with SVHN's cropped digits.
+    Svhn(PathBuf),
+    /// Images in files, archives or tables, of any sizes.
+    Files(ImageFiles),
     /// A table of numbers with a header and a column of labels.
     Csv {
         /// The file.
@@ -41,6 +38,78 @@ pub enum Source {
     },
 }
 
+/// Where images are, and which of them are the test data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageFiles {
+    /// How they lie there.
+    pub layout: Layout,
+    /// The folder or the file.
+    pub path: PathBuf,
+    /// The split that is the test data, or the share of the training data that is, as a number; where there
+    /// is one of `test` and `val`, that.
+    pub test: Option<String>,
+    /// What a share is a function of.
+    pub seed: u64,
+    /// The column or the key of the labels, where it is not `label`.
+    pub label: Option<String>,
+    /// The column of the images, where it is not the only one of its kind.
+    pub image: Option<String>,
+    /// The colours that images are converted to.
+    pub colors: Colors,
+}
+
+/// How images lie in their source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A folder of images: `train/` and `test/` or `val/`, in each a folder a class.
+    Folder,
+    /// A CSV file of paths, labels and perhaps splits.
+    List,
+    /// Tar archives as WebDataset makes them.
+    Tar,
+    /// Parquet files with encoded images, as the Hugging Face hub has them.
+    Parquet,
+}
+
+impl Layout {
+    /// The kinds, and the options that each has.
+    const ALL: [(Self, &'static str, &'static [&'static str]); 4] = [
+        (Self::Folder, "folder", &["test", "colors"]),
+        (
+            Self::List,
+            "list",
+            &["test", "seed", "label", "image", "colors"],
+        ),
+        (Self::Tar, "tar", &["test", "seed", "label", "colors"]),
+        (
+            Self::Parquet,
+            "parquet",
+            &["test", "seed", "label", "image", "colors"],
+        ),
+    ];
+
+    fn name(self) -> &'static str {
+        let mut all = Self::ALL.into_iter();
+        all.find(|(layout, ..)| *layout == self)
+            .map_or("", |(_, name, _)| name)
+    }
+}
+
+impl ImageFiles {
+    /// All images of a folder, the test data those that it has, in colour.
+    pub fn new(layout: Layout, path: impl Into<PathBuf>) -> Self {
+        Self {
+            layout,
+            path: path.into(),
+            test: None,
+            seed: 0,
+            label: None,
+            image: None,
+            colors: Colors::Rgb,
+        }
+    }
+}
+
 /// A source as a list shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -51,7 +120,7 @@ pub struct Known {
 }
 
 /// All kinds of sources.
-pub const KNOWN: [Known; 6] = [
+pub const KNOWN: [Known; 11] = [
     Known {
         name: "fashion-mnist-10k",
         description: "10,000 training and 10,000 test images of Fashion-MNIST, built in (default)",
@@ -69,9 +138,32 @@ pub const KNOWN: [Known; 6] = [
         description: "CIFAR-10, the binary version",
     },
     Known {
+        name: "cifar100:DIR",
+        description: "CIFAR-100, the binary version, by its fine labels",
+    },
+    Known {
+        name: "svhn:DIR",
+        description: "Street View House Numbers, the cropped digits in .mat files",
+    },
+    Known {
         name: "folder:DIR",
         description: "images: train/ and test/ or val/, in each a folder a class; also ?test=NAME and \
                       &colors=gray",
+    },
+    Known {
+        name: "list:FILE.csv",
+        description: "images that a CSV file lists: columns path, label and perhaps split; also ?test=NAME or \
+                      SHARE, &seed=N, &label=COLUMN, &image=COLUMN, &colors=gray",
+    },
+    Known {
+        name: "tar:DIR",
+        description: "WebDataset: tar files named train, test or val, of images beside .cls or .json; also \
+                      ?test=NAME or SHARE, &seed=N, &label=KEY, &colors=gray",
+    },
+    Known {
+        name: "parquet:DIR",
+        description: "encoded images as the Hugging Face hub has them, in files named train, test or \
+                      validation; also ?test=NAME or SHARE, &seed=N, &label=COLUMN, &image=COLUMN, &colors=gray",
     },
     Known {
         name: "csv:FILE?label=COLUMN",
@@ -86,7 +178,9 @@ impl Source {
     pub fn absolute(mut self) -> Self {
         if let Self::Idx(path)
         | Self::Cifar10(path)
-        | Self::Folder { path, .. }
+        | Self::Cifar100(path)
+        | Self::Svhn(path)
+        | Self::Files(ImageFiles { path, .. })
         | Self::Csv { path, .. } = &mut self
             && let Ok(absolute) = std::path::absolute(&*path)
             && absolute.to_str().is_some()
@@ -114,9 +208,16 @@ impl FromStr for Source {
             "fashion-mnist" if rest.is_empty() => Ok(Self::FashionMnist),
             "idx" => folder(Self::Idx),
             "cifar10" => folder(Self::Cifar10),
-            "folder" => images(text, rest),
+            "cifar100" => folder(Self::Cifar100),
+            "svhn" => folder(Self::Svhn),
             "csv" => csv(text, rest),
             _ => {
+                let layouts = Layout::ALL.into_iter();
+                if let Some((layout, _, options)) =
+                    layouts.clone().find(|(_, name, _)| *name == kind)
+                {
+                    return images(text, rest, layout, options);
+                }
                 let names = KNOWN.map(|known| known.name);
                 let nearest = names
                     .iter()
@@ -139,35 +240,47 @@ impl FromStr for Source {
     }
 }
 
-fn images(text: &str, rest: &str) -> Result<Source, Error> {
+fn images(text: &str, rest: &str, layout: Layout, options: &[&str]) -> Result<Source, Error> {
     let wrong = |problem: String| Error::new(format!("data source `{text}`"), problem);
     let (path, query) = rest.rsplit_once('?').unwrap_or((rest, ""));
-    let (mut test, mut colors) = (None, Colors::Rgb);
+    if path.is_empty() {
+        let what = if layout == Layout::List {
+            "file"
+        } else {
+            "folder"
+        };
+        return Err(wrong(format!("expected a {what} after the colon")));
+    }
+    let mut images = ImageFiles::new(layout, path);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
-            // One name, so that it cannot lead out of the folder.
-            Some(("test", name))
-                if !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.') =>
-            {
-                test = Some(name.to_owned());
+            Some((key, value)) if !options.contains(&key) || value.is_empty() => {
+                return Err(wrong(format!(
+                    "expected {}=, found `{pair}`",
+                    options.join("=, ")
+                )));
             }
-            Some(("colors", "gray")) => colors = Colors::Gray,
-            Some(("colors", "rgb")) => colors = Colors::Rgb,
+            // One name, so that it cannot lead out of the folder.
+            Some(("test", name)) if !name.contains(['/', '\\']) && !name.starts_with('.') => {
+                images.test = Some(name.to_owned());
+            }
+            Some(("seed", value)) => {
+                images.seed = value.parse().map_err(|_| {
+                    wrong(format!("seed: expected a whole number, found `{value}`"))
+                })?;
+            }
+            Some(("label", name)) => images.label = Some(name.to_owned()),
+            Some(("image", name)) => images.image = Some(name.to_owned()),
+            Some(("colors", "gray")) => images.colors = Colors::Gray,
+            Some(("colors", "rgb")) => images.colors = Colors::Rgb,
             _ => {
                 return Err(wrong(format!(
-                    "expected test= and a folder's name, colors=gray or colors=rgb, found `{pair}`"
+                    "expected test= and a name, or colors=gray or rgb, found `{pair}`"
                 )));
             }
         }
     }
-    if path.is_empty() {
-        return Err(wrong("expected a folder after the colon".into()));
-    }
-    Ok(Source::Folder {
-        path: path.into(),
-        test,
-        colors,
-    })
+    Ok(Source::Files(images))
 }
 
 fn csv(text: &str, rest: &str) -> Result<Source, Error> {
@@ -218,16 +331,9 @@ impl fmt::Display for Source {
             Self::FashionMnist => write!(f, "fashion-mnist"),
             Self::Idx(folder) => write!(f, "idx:{}", folder.display()),
             Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
-            Self::Folder { path, test, colors } => {
-                write!(f, "folder:{}", path.display())?;
-                let test = test.as_ref().map(|name| format!("test={name}"));
-                let colors = (*colors == Colors::Gray).then(|| "colors=gray".to_owned());
-                match (test, colors) {
-                    (None, None) => Ok(()),
-                    (Some(one), None) | (None, Some(one)) => write!(f, "?{one}"),
-                    (Some(test), Some(colors)) => write!(f, "?{test}&{colors}"),
-                }
-            }
+            Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
+            Self::Svhn(folder) => write!(f, "svhn:{}", folder.display()),
+            Self::Files(images) => images.fmt(f),
             Self::Csv {
                 path,
                 label,
@@ -244,6 +350,31 @@ impl fmt::Display for Source {
     }
 }
 
+impl fmt::Display for ImageFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.layout.name(), self.path.display())?;
+        let seed = (self.seed != 0).then(|| self.seed.to_string());
+        let colors = (self.colors == Colors::Gray).then(|| "gray".to_owned());
+        let options = [
+            ("test", &self.test),
+            ("seed", &seed),
+            ("label", &self.label),
+            ("image", &self.image),
+            ("colors", &colors),
+        ];
+        let options = options
+            .iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        for (separator, (key, value)) in std::iter::once("?")
+            .chain(std::iter::repeat("&"))
+            .zip(options)
+        {
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,10 +386,15 @@ mod tests {
             "fashion-mnist",
             "idx:/some/where",
             "cifar10:data",
+            "cifar100:data",
+            "svhn:data",
             "folder:photos",
             "folder:photos?test=val",
             "folder:/a?b?colors=gray",
             "folder:photos?test=holdout&colors=gray",
+            "list:photos.csv?test=0.2&seed=4&label=kind&image=file",
+            "tar:shards?label=cls",
+            "parquet:shards?label=fine_label&image=img&colors=gray",
             "csv:a.csv?label=kind&test=0.25&seed=3",
         ] {
             assert_eq!(name.parse::<Source>().unwrap().to_string(), name);
@@ -292,6 +428,13 @@ mod tests {
             ("folder:a?test=../b", "found `test=../b`"),
             ("folder:a?test=..", "found `test=..`"),
             ("folder:a?colors=cmyk", "found `colors=cmyk`"),
+            (
+                "folder:a?label=x",
+                "expected test=, colors=, found `label=x`",
+            ),
+            ("list:", "expected a file"),
+            ("tar:a?image=x", "found `image=x`"),
+            ("parquet:a?seed=x", "expected a whole number, found `x`"),
             ("csv:a.csv", "expected csv:FILE?label=COLUMN"),
             (
                 "csv:a.csv?label=x&test=2",

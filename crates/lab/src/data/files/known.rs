@@ -1,45 +1,76 @@
-//! Images in files, decoded when they are asked for.
+//! Images that were read once and are decoded when they are asked for.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evenkeel_augment::{Colors, DecodeLimits, Image, Operation, Pipeline, Size, Sizes, decode};
 use sha2::{Digest, Sha256};
 
+use super::{Place, Store};
 use crate::examples::unnormalized;
 
-/// Labelled images of a folder. Memory holds their paths and what is known of each, and encoded bytes up to
-/// a limit: no more for larger images, some 200 bytes for each more.
+/// Labelled images in files of their own, in archives or in tables. Memory holds where each is and what is
+/// known of it, some 150 bytes (and its path, where it is a file of its own), and encoded bytes up to a limit:
+/// no more for larger images.
 #[derive(Clone, Debug)]
 pub struct Files {
-    pub(in crate::data) files: Arc<[Arc<KnownFile>]>,
+    pub(super) images: Arc<[Known]>,
     /// A label each.
     pub labels: Arc<[u32]>,
     /// Brings each image to the size that the net sees.
     pub(crate) test: Arc<[Operation]>,
-    pub(in crate::data) folder: Arc<Folder>,
+    pub(super) decoding: Decoding,
+    pub(super) store: Arc<dyn Store>,
 }
 
-/// What all files have in common.
-#[derive(Debug)]
-pub(in crate::data) struct Folder {
-    pub root: PathBuf,
+/// How encoded bytes become images.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoding {
     pub colors: Colors,
     pub limits: DecodeLimits,
 }
 
-/// An image file that was read once.
-#[derive(Debug)]
-pub(in crate::data) struct KnownFile {
-    /// Inside the folder.
-    pub path: PathBuf,
-    /// SHA-256 of its bytes.
+/// An image that was read once.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub place: Place,
+    /// SHA-256 of its encoded bytes.
     pub digest: [u8; 32],
-    pub size: Size,
-    pub sums: Sums,
+    /// Width and height: an image's sides fit.
+    size: [u16; 2],
+    /// Per channel.
+    levels: [u64; 3],
+    /// Per channel.
+    squares: [u64; 3],
     pub cached: Option<Arc<[u8]>>,
+}
+
+impl Known {
+    pub fn new(place: Place, bytes: &[u8], image: &Image) -> Self {
+        let side = |side: usize| u16::try_from(side).unwrap_or(u16::MAX);
+        let Sums {
+            levels, squares, ..
+        } = Sums::of(image);
+        Self {
+            place,
+            digest: Sha256::digest(bytes).into(),
+            size: [side(image.width()), side(image.height())],
+            levels,
+            squares,
+            cached: None,
+        }
+    }
+
+    pub fn size(&self) -> Size {
+        Size::new(self.size[0].into(), self.size[1].into())
+    }
+
+    pub fn sums(&self) -> Sums {
+        Sums {
+            pixels: u64::from(self.size[0]) * u64::from(self.size[1]),
+            levels: self.levels,
+            squares: self.squares,
+        }
+    }
 }
 
 /// Of all pixels of an image: exact, and merged in any order to the same.
@@ -83,17 +114,7 @@ impl Sums {
     }
 }
 
-impl Folder {
-    /// The bytes of a file, up to the limit and one more.
-    pub fn bytes(&self, path: &Path) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        let limit = self.limits.bytes as u64 + 1;
-        File::open(self.root.join(path))
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .map_err(|error| error.to_string())?;
-        Ok(bytes)
-    }
-
+impl Decoding {
     pub fn decode(&self, bytes: &[u8]) -> Result<Image, String> {
         decode(bytes, self.colors, &self.limits).map_err(|error| error.to_string())
     }
@@ -102,72 +123,71 @@ impl Folder {
 impl Files {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.files.len()
+        self.images.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.images.is_empty()
     }
 
     /// Values a pixel.
     pub fn channels(&self) -> usize {
-        self.folder.colors.channels()
+        self.decoding.colors.channels()
     }
 
-    /// The path of image `index`, inside the folder.
-    pub fn path(&self, index: usize) -> &Path {
-        &self.files[index].path
+    /// The name of image `index` inside the source: a file's path, a member of an archive, a row of a table.
+    pub fn name(&self, index: usize) -> String {
+        self.store.name(self.images[index].place)
     }
 
     /// The narrowest ranges that hold the sizes of all.
     pub fn sizes(&self) -> Option<Sizes> {
-        let sizes = self.files.iter().map(|file| Sizes::from(file.size));
+        let sizes = self.images.iter().map(|image| Sizes::from(image.size()));
         sizes.reduce(Sizes::or)
     }
 
     pub(crate) fn sums(&self) -> impl Iterator<Item = Sums> {
-        self.files.iter().map(|file| file.sums)
+        self.images.iter().map(Known::sums)
     }
 
     pub(crate) fn digests(&self) -> impl Iterator<Item = &[u8; 32]> {
-        self.files.iter().map(|file| &file.digest)
+        self.images.iter().map(|image| &image.digest)
     }
 
     pub(crate) fn subset(&self, indices: &[usize]) -> Self {
         Self {
-            files: indices
-                .iter()
-                .map(|&i| Arc::clone(&self.files[i]))
-                .collect(),
+            images: indices.iter().map(|&i| self.images[i].clone()).collect(),
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
             ..self.clone()
         }
     }
 
-    /// Image `index` as it is in its file.
+    /// Image `index` as it is encoded.
     ///
     /// # Errors
-    /// If the file cannot be read, or is no longer the one that was there when the data were opened: a
-    /// training on other data would not be the one that its record tells of. Names the file.
+    /// If it cannot be read, or is no longer the one that was there when the data were opened: a
+    /// training on other data would not be the one that its record tells of. Names the image.
     pub fn read(&self, index: usize) -> Result<Image, String> {
-        let KnownFile {
-            path,
+        let Known {
+            place,
             digest,
             cached,
             ..
-        } = &*self.files[index];
+        } = &self.images[index];
         let read = match cached {
-            Some(bytes) => self.folder.decode(bytes),
-            None => self.folder.bytes(path).and_then(|bytes| {
-                if Sha256::digest(&bytes)[..] != digest[..] {
-                    return Err("changed since the data were opened; start anew".into());
-                }
-                self.folder.decode(&bytes)
-            }),
+            Some(bytes) => self.decoding.decode(bytes),
+            None => {
+                let bytes = self.store.read(*place, self.decoding.limits.bytes);
+                bytes.and_then(|bytes| {
+                    if Sha256::digest(&bytes)[..] != digest[..] {
+                        return Err("changed since the data were opened; start anew".into());
+                    }
+                    self.decoding.decode(&bytes)
+                })
+            }
         };
-        let place = self.folder.root.join(path);
-        read.map_err(|problem| format!("{}: {problem}", place.display()))
+        read.map_err(|problem| format!("{}: {problem}", self.store.whole_name(*place)))
     }
 
     /// Image `index` as the net sees it at test.

@@ -1,32 +1,33 @@
-//! Folders of images: `folder:DIR`.
+//! Images in files, archives and tables: what all such sources have in common.
 //!
-//! When such data are opened, every file is read and decoded once: for the statistics that images are
+//! When such data are opened, every image is read and decoded once: for the statistics that images are
 //! normalized by, for the checksums that a run is resumed by, and to learn which cannot be read before a
 //! training has run for hours. Later an image is read when a batch needs it.
 
 mod check;
-mod files;
-mod list;
+mod known;
+mod listing;
+mod store;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use evenkeel_augment::{Colors, DecodeLimits, Image, Operation, Pipeline, Sizes};
+use evenkeel_augment::{DecodeLimits, Operation, Pipeline, Size, Sizes};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::Error;
-use super::dataset::{Dataset, Kind, Split, chosen};
+use super::dataset::{Dataset, Kind, Split};
+use super::source::Layout;
+use super::{Error, ImageFiles, Original, folder, list, parquet, tar};
 use crate::examples::unnormalized;
 pub(super) use check::report;
-pub use check::{Finding, FindingKind, FolderReport};
-pub use files::Files;
-pub(crate) use files::Sums;
-use files::{Folder, KnownFile};
-use list::Listed;
-pub(super) use list::list;
+pub use check::{FilesReport, Finding, FindingKind};
+pub use known::Files;
+pub(crate) use known::Sums;
+use known::{Decoding, Known};
+pub(super) use listing::{Listed, Listing, MOST_CLASSES, Splits, TestChoice, split_name};
+pub(super) use store::{Place, Store, Whole, expect_inside, read_part};
 
 /// How images that are in files become examples.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,26 +66,18 @@ pub enum Unreadable {
     Substitute,
 }
 
-/// A training image as its source has it.
-#[derive(Clone, Debug)]
-pub struct Original {
-    /// Its path inside the folder; elsewhere its index.
-    pub name: String,
-    /// Its index in the training data.
-    pub index: usize,
-    /// Its class.
-    pub class: String,
-    /// The image.
-    pub image: Image,
+/// What a source lists.
+pub(super) fn list(source: &ImageFiles) -> Result<Listing, Error> {
+    let (path, test) = (&*source.path, source.test.as_deref());
+    match source.layout {
+        Layout::Folder => folder::list(path, test),
+        Layout::List => list::list(source),
+        Layout::Tar => tar::list(source),
+        Layout::Parquet => parquet::list(source),
+    }
 }
 
-pub(super) fn open(
-    root: &Path,
-    test: Option<&str>,
-    colors: Colors,
-    options: &ImageOptions,
-    name: String,
-) -> Result<Dataset, Error> {
+pub(super) fn open(source: &ImageFiles, options: &ImageOptions) -> Result<Dataset, Error> {
     for (step, operation) in options.test.iter().enumerate() {
         if !operation.is_fixed() {
             return Err(Error::new(
@@ -93,38 +86,43 @@ pub(super) fn open(
             ));
         }
     }
-    let listing = list(root, test)?;
-    let folder = Arc::new(Folder {
-        root: root.to_owned(),
-        colors,
+    let Listing {
+        classes,
+        train,
+        test,
+        store,
+    } = list(source)?;
+    let decoding = Decoding {
+        colors: source.colors,
         limits: options.limits,
-    });
+    };
     let budget = AtomicUsize::new(options.cache_bytes);
     let mut unreadable = Vec::new();
     let mut split = |listed: Vec<Listed>| -> Result<Files, Error> {
         let stop = options.unreadable == Unreadable::Stop;
-        let read = scan(&folder, &listed, &budget, stop);
-        let (files, labels) = settle(&folder, listed, read, options.unreadable, &mut unreadable)?;
-        if files.is_empty() {
+        let read = scan(&*store, decoding, &listed, &budget, stop);
+        let (images, labels) = settle(&*store, &listed, read, options.unreadable, &mut unreadable)?;
+        if images.is_empty() && !listed.is_empty() {
             let problem = format!("no image can be read: {}", unreadable.join("; "));
-            return Err(Error::at(root, problem));
+            return Err(Error::at(store.root(), problem));
         }
         Ok(Files {
-            files: files.into(),
+            images: images.into(),
             labels: labels.into(),
             test: options.test.clone().into(),
-            folder: Arc::clone(&folder),
+            decoding,
+            store: Arc::clone(&store),
         })
     };
-    let (train, test) = (split(listing.train)?, split(listing.test)?);
-    let size = size(root, &options.test, [&train, &test])?;
+    let (train, test) = (split(train)?, split(test)?);
+    let size = size(store.root(), &options.test, [&train, &test])?;
     Ok(Dataset {
-        name,
-        classes: listing.classes,
+        name: source.to_string(),
+        classes,
         kind: Kind::Images {
             height: size.height,
             width: size.width,
-            channels: colors.channels(),
+            channels: source.colors.channels(),
         },
         train: Split::Files(train),
         test: Split::Files(test),
@@ -134,11 +132,7 @@ pub(super) fn open(
 }
 
 /// The one size that the net sees.
-fn size(
-    root: &Path,
-    test: &[Operation],
-    splits: [&Files; 2],
-) -> Result<evenkeel_augment::Size, Error> {
+fn size(root: &Path, test: &[Operation], splits: [&Files; 2]) -> Result<Size, Error> {
     let sizes = splits.iter().filter_map(|files| files.sizes());
     let Some(sizes) = sizes.reduce(Sizes::or) else {
         return Err(Error::at(root, "expected images, found none"));
@@ -157,79 +151,79 @@ fn size(
     })
 }
 
-/// What reading each file gave, in order; with `stop`, none after an error, which is among them.
+/// What reading an image gave; none where it was not read.
+type Read = Option<Result<Known, String>>;
+
+/// Images that a thread takes at a time: neighbours are read faster together where they share a page.
+const RUN: usize = 64;
+
+/// What reading each image gave, in order; with `stop`, none after an error, which is among them.
 fn scan(
-    folder: &Folder,
+    store: &dyn Store,
+    decoding: Decoding,
     listed: &[Listed],
     budget: &AtomicUsize,
     stop: bool,
-) -> Vec<Option<Result<KnownFile, String>>> {
-    let next = AtomicUsize::new(0);
+) -> Vec<Read> {
+    let mut all: Vec<Read> = listed.iter().map(|_| None).collect();
+    // None once an error stopped it: earlier runs are under way then, so the first of all errors is found.
+    let runs = Mutex::new(Some(listed.chunks(RUN).zip(all.chunks_mut(RUN))));
+    let lock = || runs.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {
-        let mut done = Vec::new();
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(Listed { path, .. }) = listed.get(index) else {
-                return done;
+            let next = lock().as_mut().and_then(Iterator::next);
+            let Some((listed, read)) = next else {
+                return;
             };
-            let read = know(folder, path, budget);
-            if stop && read.is_err() {
-                // Earlier ones are under way: the first of all errors is among what comes back.
-                next.fetch_max(listed.len(), Ordering::Relaxed);
-            }
-            done.push((index, read));
+            let mut images = listed.iter().zip(read);
+            let mut places = listed.iter().map(|image| image.place);
+            store.read_each(&mut places, decoding.limits.bytes, &mut |bytes| {
+                let Some((image, read)) = images.next() else {
+                    return false;
+                };
+                let known = bytes.and_then(|bytes| know(decoding, image.place, bytes, budget));
+                let stopped = stop && known.is_err();
+                *read = Some(known);
+                if stopped {
+                    *lock() = None;
+                }
+                !stopped
+            });
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let mut read: Vec<_> = listed.iter().map(|_| None).collect();
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            // A panic is a defect of this crate: `decode` gives errors.
-            let done = worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            for (index, file) in done {
-                read[index] = Some(file);
-            }
-        }
-    });
-    read
+    // A panic of a thread, a defect of this crate, goes on here: `decode` gives errors.
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    all
 }
 
-fn know(folder: &Folder, path: &Path, budget: &AtomicUsize) -> Result<KnownFile, String> {
-    let bytes = folder.bytes(path)?;
-    let image = folder.decode(&bytes)?;
-    let digest = Sha256::digest(&bytes).into();
+fn know(
+    decoding: Decoding,
+    place: Place,
+    bytes: Vec<u8>,
+    budget: &AtomicUsize,
+) -> Result<Known, String> {
+    let image = decoding.decode(&bytes)?;
+    let mut known = Known::new(place, &bytes, &image);
     let take = |left: usize| left.checked_sub(bytes.len());
     let fits = budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-    Ok(KnownFile {
-        path: path.to_owned(),
-        digest,
-        size: evenkeel_augment::Size::new(image.width(), image.height()),
-        sums: Sums::of(&image),
-        cached: fits.is_ok().then(|| bytes.into()),
-    })
+    known.cached = fits.is_ok().then(|| bytes.into());
+    Ok(known)
 }
 
-/// Does with unreadable files what was asked for, and tells of each.
+/// Does with unreadable images what was asked for, and tells of each.
 fn settle(
-    folder: &Folder,
-    listed: Vec<Listed>,
-    read: Vec<Option<Result<KnownFile, String>>>,
+    store: &dyn Store,
+    listed: &[Listed],
+    read: Vec<Read>,
     policy: Unreadable,
     told: &mut Vec<String>,
-) -> Result<(Vec<Arc<KnownFile>>, Vec<u32>), Error> {
-    let read: Vec<Option<Result<Arc<KnownFile>, String>>> = read
-        .into_iter()
-        .map(|file| file.map(|file| file.map(Arc::new)))
-        .collect();
+) -> Result<(Vec<Known>, Vec<u32>), Error> {
     let readable = |index: &usize| matches!(read[*index], Some(Ok(_)));
-    let (mut files, mut labels) = (Vec::new(), Vec::new());
-    for (index, Listed { path, label }) in listed.iter().enumerate() {
-        let place = folder.root.join(path);
+    let (mut images, mut labels) = (Vec::with_capacity(listed.len()), Vec::new());
+    for (index, &Listed { place, label }) in listed.iter().enumerate() {
         match &read[index] {
-            Some(Ok(file)) => files.push(Arc::clone(file)),
+            Some(Ok(image)) => images.push(image.clone()),
             // Not read, as an error stopped it, which comes later in the list only where threads overtook.
             None => continue,
             Some(Err(problem)) => match policy {
@@ -238,71 +232,84 @@ fn settle(
                         "{problem}. Remove or mend it, or say data.unreadable = \"skip\" or \"substitute\" \
                          in the recipe"
                     );
-                    return Err(Error::at(&place, problem));
+                    return Err(Error::new(store.whole_name(place), problem));
                 }
                 Unreadable::Skip => {
-                    told.push(format!("{}: {problem}: left out", place.display()));
+                    told.push(format!("{}: {problem}: left out", store.whole_name(place)));
                     continue;
                 }
                 Unreadable::Substitute => {
-                    let same = |i: &usize| listed[*i].label == *label;
+                    let same = |i: &usize| listed[*i].label == label;
                     let others = (index + 1..listed.len()).chain(0..index);
                     let Some(other) = others.filter(same).find(readable) else {
                         let problem = format!(
                             "{problem}; and no image of its class can be read to take its place"
                         );
-                        return Err(Error::at(&place, problem));
+                        return Err(Error::new(store.whole_name(place), problem));
                     };
-                    let Some(Ok(file)) = &read[other] else {
+                    let Some(Ok(image)) = &read[other] else {
                         continue;
                     };
-                    let path = file.path.display();
                     told.push(format!(
-                        "{}: {problem}: {path} takes its place",
-                        place.display()
+                        "{}: {problem}: {} takes its place",
+                        store.whole_name(place),
+                        store.name(image.place)
                     ));
-                    files.push(Arc::clone(file));
+                    images.push(image.clone());
                 }
             },
         }
-        labels.push(*label);
+        labels.push(label);
     }
-    Ok((files, labels))
+    Ok((images, labels))
 }
 
-/// Some images of the training data, chosen by the seed; only these are read.
-pub(super) fn originals(
-    root: &Path,
-    test: Option<&str>,
-    colors: Colors,
-    count: usize,
-    seed: u64,
-) -> Result<Vec<Original>, Error> {
-    let listing = list(root, test)?;
-    let folder = Folder {
-        root: root.to_owned(),
-        colors,
-        limits: DecodeLimits::default(),
-    };
-    let chosen = chosen(listing.train.len(), count, seed);
-    let read = |index: usize| {
-        let Listed { path, label } = &listing.train[index];
-        let place = root.join(path);
-        let image = folder.bytes(path).and_then(|bytes| folder.decode(&bytes));
+/// The training images of a source, read when they are asked for; opening it reads none.
+#[derive(Debug)]
+pub(super) struct Unread {
+    listing: Listing,
+    decoding: Decoding,
+}
+
+impl Unread {
+    pub fn open(source: &ImageFiles) -> Result<Self, Error> {
+        let decoding = Decoding {
+            colors: source.colors,
+            limits: DecodeLimits::default(),
+        };
+        Ok(Self {
+            listing: list(source)?,
+            decoding,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.listing.train.len()
+    }
+
+    pub fn read(&self, index: usize) -> Result<Original, Error> {
+        let Listing {
+            train,
+            classes,
+            store,
+            ..
+        } = &self.listing;
+        let Listed { place, label } = train[index];
+        let bytes = store.read(place, self.decoding.limits.bytes);
+        let image = bytes.and_then(|bytes| self.decoding.decode(&bytes));
         Ok(Original {
-            image: image.map_err(|problem| Error::at(&place, problem))?,
-            class: listing.classes[*label as usize].clone(),
-            name: path.display().to_string(),
+            image: image.map_err(|problem| Error::new(store.whole_name(place), problem))?,
+            class: classes[label as usize].clone(),
+            label,
+            name: store.name(place),
             index,
         })
-    };
-    chosen.into_iter().map(read).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use evenkeel_augment::{Loader, LoaderOptions, Size};
     use evenkeel_record::Preparation;
@@ -354,11 +361,7 @@ mod tests {
     }
 
     fn source(root: &Path) -> Source {
-        Source::Folder {
-            path: PathBuf::from(root),
-            test: None,
-            colors: Colors::Rgb,
-        }
+        Source::Files(ImageFiles::new(Layout::Folder, root))
     }
 
     fn operations(text: &str) -> Vec<Operation> {
@@ -399,13 +402,13 @@ mod tests {
         let uncached = open(folder.path(), &uncached).unwrap();
         assert!(
             files(&data.train)
-                .files
+                .images
                 .iter()
                 .all(|file| file.cached.is_some())
         );
         assert!(
             files(&uncached.train)
-                .files
+                .images
                 .iter()
                 .all(|file| file.cached.is_none())
         );
@@ -440,6 +443,64 @@ mod tests {
             for start in 0..3 {
                 assert_eq!(epoch(&data, workers, start), expected[start..]);
                 assert_eq!(epoch(&uncached, workers, start), expected[start..]);
+            }
+        }
+    }
+
+    /// The images of `reference/fixtures/sources`, as each kind of source has them.
+    #[test]
+    fn the_same_images_are_the_same_data_in_any_source() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reference/fixtures");
+        let temp = tempfile::tempdir().unwrap();
+        let (train, test) = (
+            [
+                ("rgb.png", 0),
+                ("q75-s2.jpg", 1),
+                ("lossless.webp", 2),
+                ("gray.png", 1),
+                ("palette.gif", 0),
+            ],
+            [("turned-6.jpg", 2), ("rgb-lzw.tif", 1)],
+        );
+        let mut list = String::from("path,label,split\n");
+        for (split, images) in [("train", &train[..]), ("test", &test[..])] {
+            for (name, label) in images {
+                write(temp.path(), name, &fixture(name));
+                list += &format!("{name},{},{split}\n", ["ant", "bee", "cat"][*label]);
+            }
+        }
+        write(temp.path(), "list.csv", list.as_bytes());
+        let sources = fixtures.join("sources");
+        let open = |layout, path: &Path, cache_bytes| {
+            let options = ImageOptions {
+                cache_bytes,
+                ..options()
+            };
+            let source = Source::Files(ImageFiles::new(layout, path));
+            Dataset::open_with(&source, &options).unwrap()
+        };
+        let all = [
+            (Layout::List, temp.path().join("list.csv")),
+            (Layout::Tar, sources.join("webdataset")),
+            (Layout::Parquet, sources.join("hub")),
+        ];
+        let expected = open(all[0].0, &all[0].1, 0);
+        assert_eq!(expected.classes, ["ant", "bee", "cat"]);
+        for (layout, path) in all {
+            for cache_bytes in [0, 1 << 20] {
+                let data = open(layout, &path, cache_bytes);
+                assert_eq!(data.classes, expected.classes);
+                assert_eq!(preparation(&data), preparation(&expected));
+                for (split, expected) in
+                    [(&data.train, &expected.train), (&data.test, &expected.test)]
+                {
+                    assert_eq!(split.labels(), expected.labels());
+                    let (split, expected) = (files(split), files(expected));
+                    assert!(split.digests().eq(expected.digests()));
+                    for index in 0..split.len() {
+                        assert_eq!(split.read(index), expected.read(index));
+                    }
+                }
             }
         }
     }
@@ -573,9 +634,7 @@ mod tests {
         };
         let data = open(folder.path(), &substitute).unwrap();
         assert_eq!(data.train.labels(), [0, 0, 0, 0, 0, 1, 1, 1, 1]);
-        let paths: Vec<_> = (0..9)
-            .map(|i| files(&data.train).path(i).to_str().unwrap())
-            .collect();
+        let paths: Vec<_> = (0..9).map(|i| files(&data.train).name(i)).collect();
         assert_eq!(paths[1], "train/a/2-lossless.webp");
         assert_eq!(paths[8], "train/b/0-rgb-lzw.tif"); // the first after the last
         assert!(data.unreadable[1].ends_with("train/b/0-rgb-lzw.tif takes its place"));
@@ -625,7 +684,7 @@ mod tests {
         .unwrap();
         let cached = |split: &Split| -> usize {
             let cached = files(split)
-                .files
+                .images
                 .iter()
                 .filter_map(|file| file.cached.as_ref());
             cached.map(|bytes| bytes.len()).sum()
@@ -642,7 +701,7 @@ mod tests {
         write(root, "train/b/9-wrong.png", &fixture("rgb.png"));
         write(root, "train/b/cut.gif", &fixture("palette.gif")[..40]);
         write(root, "train/b/tiny.png", &fixture("gray-2-bits.png"));
-        let Checked::Folder(report) = check(&source(root)).unwrap() else {
+        let Checked::Files(report) = check(&source(root)).unwrap() else {
             panic!("it is a folder");
         };
         let found = |kind| -> Vec<(&str, &str)> {
@@ -670,7 +729,12 @@ mod tests {
             found(FindingKind::OddSize),
             [("train/b/tiny.png", "9×2; the medians are 24×17")]
         );
-        assert_eq!(report.classes, [("a".into(), 6, 0), ("b".into(), 6, 2)]);
+        let counts: Vec<_> = report
+            .classes
+            .iter()
+            .map(|class| (class.train, class.test))
+            .collect();
+        assert_eq!(counts, [(6, 0), (6, 2)]);
         assert_eq!(report.sizes.unwrap().least, Size::new(9, 2));
         let text = report.to_string();
         assert!(

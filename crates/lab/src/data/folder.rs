@@ -1,4 +1,4 @@
-//! What is in a folder of images: `train/` and `test/` or `val/`, in each a folder a class, in each of these
+//! Folders of images, `folder:DIR`: `train/` and `test/` or `val/`, in each a folder a class, in each of these
 //! the images.
 //!
 //! Names are in natural order (`img9` before `img10`), which numbers the classes and the images: the same on
@@ -8,33 +8,19 @@
 //! Symbolic links are followed where they lead to something inside the folder; one that leads out of it is an
 //! error, so that nothing outside is ever read. (The folder itself may be reached by a link.)
 
-use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::data::Error;
-
-/// Classes, and images with the index of theirs.
-#[derive(Debug)]
-pub(in crate::data) struct Listing {
-    pub classes: Vec<String>,
-    pub train: Vec<Listed>,
-    pub test: Vec<Listed>,
-}
-
-/// An image's file, by its path inside the folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::data) struct Listed {
-    pub path: PathBuf,
-    pub label: u32,
-}
+use super::Error;
+use super::files::{Listed, Listing, MOST_CLASSES, Place, Whole, expect_inside};
+use super::natural::natural;
 
 /// The names of folders of test data.
 const TESTS: [&str; 2] = ["test", "val"];
-const MOST_CLASSES: usize = 1 << 16;
 
 /// Lists the folder; `test` names its test data where it has both kinds.
-pub(in crate::data) fn list(root: &Path, test: Option<&str>) -> Result<Listing, Error> {
+pub(super) fn list(root: &Path, test: Option<&str>) -> Result<Listing, Error> {
     let real = root.canonicalize().map_err(|error| {
         let problem = format!("{error}. Expected a folder with train/ and test/ or val/ in it");
         Error::at(root, problem)
@@ -77,12 +63,16 @@ pub(in crate::data) fn list(root: &Path, test: Option<&str>) -> Result<Listing, 
             Error::at(&root.join(split).join(name), problem)
         })
     };
-    let images = |split: &str, classes: &[String]| {
+    let mut paths = Vec::new();
+    let mut images = |split: &str, classes: &[String]| {
         let mut images = Vec::new();
         for class in classes {
             let label = label(class, split)?;
-            let names = scheme.images(&Path::new(split).join(class))?;
-            images.extend(names.into_iter().map(|path| Listed { path, label }));
+            for path in scheme.images(&Path::new(split).join(class))? {
+                let place = Place::of_file(paths.len())?;
+                paths.push(path.into_boxed_path());
+                images.push(Listed { place, label });
+            }
         }
         if images.is_empty() {
             return Err(Error::at(&root.join(split), "expected images, found none"));
@@ -93,6 +83,10 @@ pub(in crate::data) fn list(root: &Path, test: Option<&str>) -> Result<Listing, 
         train: images("train", &train_classes)?,
         test: images(&test, &scheme.classes(&test)?)?,
         classes: train_classes.clone(),
+        store: Arc::new(Whole {
+            root: root.into(),
+            paths,
+        }),
     })
 }
 
@@ -105,7 +99,7 @@ struct Scheme<'a> {
 impl Scheme<'_> {
     fn classes(&self, split: &str) -> Result<Vec<String>, Error> {
         let split = Path::new(split);
-        self.expect_inside(&self.root.join(split))?;
+        expect_inside(&self.real, &self.root.join(split))?;
         let mut names = Vec::new();
         for (name, is_folder) in self.entries(split)? {
             if !is_folder {
@@ -146,7 +140,7 @@ impl Scheme<'_> {
             })?;
             let mut kind = entry.file_type().map_err(unreadable)?;
             if kind.is_symlink() {
-                self.expect_inside(&path)?;
+                expect_inside(&self.real, &path)?;
                 let metadata =
                     fs::metadata(&path).map_err(|error| Error::at(&path, error.to_string()));
                 kind = metadata?.file_type();
@@ -159,53 +153,6 @@ impl Scheme<'_> {
         entries.sort_by(|(a, _), (b, _)| natural(a, b));
         Ok(entries)
     }
-
-    fn expect_inside(&self, path: &Path) -> Result<(), Error> {
-        let target = path.canonicalize();
-        let target = target.map_err(|error| Error::at(path, error.to_string()))?;
-        if target.starts_with(&self.real) {
-            return Ok(());
-        }
-        let problem = format!(
-            "leads out of the folder, to {}; expected images inside it",
-            target.display()
-        );
-        Err(Error::at(path, problem))
-    }
-}
-
-/// Runs of digits by their value, all else by its characters; names that are equal so, such as `a1` and
-/// `a01`, by their bytes.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
-    loop {
-        match (digits(left), digits(right)) {
-            ((x @ [_, ..], left_rest), (y @ [_, ..], right_rest)) => {
-                let value = |digits: &[u8]| {
-                    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-                    digits[zeros..].to_vec()
-                };
-                let (x, y) = (value(x), value(y));
-                let order = x.len().cmp(&y.len()).then(x.cmp(&y));
-                if order != Ordering::Equal {
-                    return order;
-                }
-                (left, right) = (left_rest, right_rest);
-            }
-            _ => match (left, right) {
-                ([x, left_rest @ ..], [y, right_rest @ ..]) if x == y => {
-                    (left, right) = (left_rest, right_rest);
-                }
-                _ => return left.first().cmp(&right.first()).then_with(|| a.cmp(b)),
-            },
-        }
-    }
-}
-
-/// The digits that a name begins with, and the rest.
-fn digits(name: &[u8]) -> (&[u8], &[u8]) {
-    let count = name.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    name.split_at(count)
 }
 
 #[cfg(test)]
@@ -239,34 +186,21 @@ mod tests {
         let train: Vec<_> = listing
             .train
             .iter()
-            .map(|image| (image.path.to_str().unwrap(), image.label))
+            .map(|image| (listing.store.name(image.place), image.label))
             .collect();
         assert_eq!(
             train,
             [
-                ("train/bird/x.jpg", 0),
-                ("train/cat/9.png", 1),
-                ("train/cat/10.png", 1)
+                ("train/bird/x.jpg".into(), 0),
+                ("train/cat/9.png".into(), 1),
+                ("train/cat/10.png".into(), 1)
             ]
         );
-        assert_eq!(
-            listing.test,
-            [Listed {
-                path: "val/cat/a.png".into(),
-                label: 1
-            }]
-        );
-
-        let mut names = [
-            "b", "a10", "a9", "a09", "a", "a1b2", "a1b10", "a01b2", "A", "a1é", "10", "9",
-        ];
-        names.sort_by(|a, b| natural(a, b));
-        assert_eq!(
-            names,
-            [
-                "9", "10", "A", "a", "a01b2", "a1b2", "a1b10", "a1é", "a09", "a9", "a10", "b"
-            ]
-        );
+        let [image] = &listing.test[..] else {
+            panic!("one image")
+        };
+        assert_eq!(listing.store.name(image.place), "val/cat/a.png");
+        assert_eq!(image.label, 1);
     }
 
     #[test]

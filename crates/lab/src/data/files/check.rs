@@ -1,35 +1,34 @@
-//! What `evenkeel data check folder:DIR` tells.
+//! What `evenkeel data check` tells of images in files.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
 use evenkeel_augment::{Colors, DecodeLimits, Size, Sizes};
+use serde::Serialize;
 
-use super::files::{Folder, KnownFile};
-use super::list::{Listed, list};
-use super::{Sums, scan};
-use crate::data::Error;
+use super::{Decoding, Known, Listed, Store, Sums, list, scan};
+use crate::data::check::{ClassCount, Statistics, count_classes, totals, write_counts};
+use crate::data::{Error, ImageFiles};
 
-/// What is in a folder of images, and what would spoil a training. Images are named by their paths inside
-/// the folder.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FolderReport {
+/// What is in a source of images, and what would spoil a training. Images are named by their paths inside
+/// the source, a member of an archive or a row of a table after it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FilesReport {
     /// The source by name.
     pub name: String,
-    /// A class, its training images, its test images; those that cannot be read among them.
-    pub classes: Vec<(String, usize, usize)>,
+    /// The classes; images that cannot be read are counted too.
+    pub classes: Vec<ClassCount>,
     /// The sizes of all that can be read.
     pub sizes: Option<Sizes>,
-    /// A channel, with the mean and the deviation of all training pixels on the scale 0..1.
-    pub values: Vec<(&'static str, f64, f64)>,
+    /// The channels, on the scale 0..1.
+    pub values: Vec<Statistics>,
     /// What is wrong with which images.
     pub findings: Vec<Finding>,
 }
 
 /// Something wrong with an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What.
     pub kind: FindingKind,
@@ -40,16 +39,16 @@ pub struct Finding {
 }
 
 /// What is wrong with an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
     /// It cannot be read.
     Unreadable,
-    /// Its file is equal to another class's.
+    /// Its encoded bytes are equal to another class's.
     Mislabelled,
-    /// A test image whose file is a training image's too.
+    /// A test image whose encoded bytes are a training image's too.
     Leaked,
-    /// Its file is equal to an earlier one of its class.
+    /// Its encoded bytes are equal to an earlier one of its class.
     Duplicate,
     /// Its size is unlike the others': where nine in ten have one size, any other; else where a side is
     /// less than a quarter of the median of that side or more than four times it.
@@ -76,44 +75,38 @@ impl FindingKind {
     }
 }
 
-/// Reads all of a folder. What cannot be read is found, not an error.
-pub(in crate::data) fn report(
-    root: &Path,
-    test: Option<&str>,
-    colors: Colors,
-    name: String,
-) -> Result<FolderReport, Error> {
-    let listing = list(root, test)?;
-    let folder = Folder {
-        root: root.to_owned(),
-        colors,
+/// Reads all of a source. What cannot be read is found, not an error.
+pub(in crate::data) fn report(source: &ImageFiles) -> Result<FilesReport, Error> {
+    let listing = list(source)?;
+    let decoding = Decoding {
+        colors: source.colors,
         limits: DecodeLimits::default(),
     };
+    let store = &*listing.store;
     let uncached = AtomicUsize::new(0);
-    let of = |listed: &[Listed]| -> Vec<Result<KnownFile, String>> {
-        let files = scan(&folder, listed, &uncached, false);
-        files.into_iter().flatten().collect()
+    let of = |listed: &[Listed]| -> Vec<Result<Known, String>> {
+        let images = scan(store, decoding, listed, &uncached, false);
+        images.into_iter().flatten().collect()
     };
     let (train, test) = (of(&listing.train), of(&listing.test));
-    let mut classes: Vec<_> = listing
-        .classes
-        .iter()
-        .map(|name| (name.clone(), 0, 0))
-        .collect();
-    for image in &listing.train {
-        classes[image.label as usize].1 += 1;
-    }
-    for image in &listing.test {
-        classes[image.label as usize].2 += 1;
-    }
-    let names: &[&'static str] = match colors {
+    let (trained, tested) = (listing.train.iter(), listing.test.iter());
+    let classes = count_classes(
+        &listing.classes,
+        trained.map(|image| &image.label),
+        tested.map(|image| &image.label),
+    );
+    let names: &[&'static str] = match source.colors {
         Colors::Gray => &["gray"],
         Colors::Rgb => &["red", "green", "blue"],
     };
     let values = names.iter().enumerate().map(|(channel, name)| {
-        let sums = train.iter().flatten().map(|file| file.sums);
+        let sums = train.iter().flatten().map(Known::sums);
         let (mean, deviation) = Sums::statistics(sums, channel);
-        (*name, mean, deviation)
+        Statistics {
+            name: (*name).to_owned(),
+            mean,
+            deviation,
+        }
     });
     let values = values.collect();
     let all = listing
@@ -123,12 +116,12 @@ pub(in crate::data) fn report(
         .chain(listing.test.iter().zip(&test));
     let all: Vec<_> = all.collect();
     let known = all.iter().filter_map(|(_, file)| file.as_ref().ok());
-    let sizes: Vec<Size> = known.map(|file| file.size).collect();
-    let mut findings = unlike(&all, train.len());
-    findings.extend(odd(&all, &sizes));
+    let sizes: Vec<Size> = known.map(Known::size).collect();
+    let mut findings = unlike(store, &all, train.len());
+    findings.extend(odd(store, &all, &sizes));
     findings.sort_by_key(|finding| finding.kind);
-    Ok(FolderReport {
-        name,
+    Ok(FilesReport {
+        name: source.to_string(),
         classes,
         sizes: sizes.into_iter().map(Sizes::from).reduce(Sizes::or),
         values,
@@ -136,26 +129,31 @@ pub(in crate::data) fn report(
     })
 }
 
-type Read<'a> = (&'a Listed, &'a Result<KnownFile, String>);
+type Read<'a> = (&'a Listed, &'a Result<Known, String>);
 
-fn finding(kind: FindingKind, listed: &Listed, detail: impl Into<String>) -> Finding {
+fn finding(
+    store: &dyn Store,
+    kind: FindingKind,
+    listed: &Listed,
+    detail: impl Into<String>,
+) -> Finding {
     Finding {
         kind,
-        image: listed.path.display().to_string(),
+        image: store.name(listed.place),
         detail: detail.into(),
     }
 }
 
 /// Images that cannot be read, and those that are equal to an earlier one; the first `train` are training
 /// images.
-fn unlike(all: &[Read<'_>], train: usize) -> Vec<Finding> {
+fn unlike(store: &dyn Store, all: &[Read<'_>], train: usize) -> Vec<Finding> {
     let mut first: HashMap<&[u8; 32], usize> = HashMap::new();
     let mut findings = Vec::new();
     for (index, (listed, file)) in all.iter().enumerate() {
         let file = match file {
             Ok(file) => file,
             Err(problem) => {
-                findings.push(finding(FindingKind::Unreadable, listed, problem));
+                findings.push(finding(store, FindingKind::Unreadable, listed, problem));
                 continue;
             }
         };
@@ -171,16 +169,13 @@ fn unlike(all: &[Read<'_>], train: usize) -> Vec<Finding> {
         } else {
             FindingKind::Duplicate
         };
-        findings.push(finding(
-            kind,
-            listed,
-            format!("equal to {}", other.path.display()),
-        ));
+        let detail = format!("equal to {}", store.name(other.place));
+        findings.push(finding(store, kind, listed, detail));
     }
     findings
 }
 
-fn odd(all: &[Read<'_>], sizes: &[Size]) -> Vec<Finding> {
+fn odd(store: &dyn Store, all: &[Read<'_>], sizes: &[Size]) -> Vec<Finding> {
     let mut counts: HashMap<(usize, usize), usize> = HashMap::new();
     for size in sizes {
         *counts.entry((size.width, size.height)).or_default() += 1;
@@ -204,7 +199,7 @@ fn odd(all: &[Read<'_>], sizes: &[Size]) -> Vec<Finding> {
         let Ok(file) = file else {
             continue;
         };
-        let size = file.size;
+        let size = file.size();
         let detail = match one_size {
             Some(common) if common == (size.width, size.height) => continue,
             Some((width, height)) => format!("{size}; most are {width}×{height}"),
@@ -213,7 +208,7 @@ fn odd(all: &[Read<'_>], sizes: &[Size]) -> Vec<Finding> {
             }
             None => continue,
         };
-        findings.push(finding(FindingKind::OddSize, listed, detail));
+        findings.push(finding(store, FindingKind::OddSize, listed, detail));
     }
     findings
 }
@@ -221,31 +216,15 @@ fn odd(all: &[Read<'_>], sizes: &[Size]) -> Vec<Finding> {
 /// Findings of a kind that are shown; all are counted.
 const SHOWN: usize = 20;
 
-impl fmt::Display for FolderReport {
+impl fmt::Display for FilesReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |sum: (usize, usize), class: &(String, usize, usize)| {
-            (sum.0 + class.1, sum.1 + class.2)
-        };
-        let (train, test) = self.classes.iter().fold((0, 0), sum);
+        let (train, test) = totals(&self.classes);
         write!(f, "{}: {train} training and {test} test images", self.name)?;
         match self.sizes {
             Some(sizes) => writeln!(f, " of {sizes} pixels")?,
             None => writeln!(f)?,
         }
-        let names = self.classes.iter().map(|class| class.0.chars().count());
-        let width = names.max().unwrap_or(0).max("channel".len());
-        writeln!(f, "{:width$}  {:>10}  {:>10}", "class", "training", "test")?;
-        for (name, train, test) in &self.classes {
-            writeln!(f, "{name:width$}  {train:>10}  {test:>10}")?;
-        }
-        writeln!(
-            f,
-            "{:width$}  {:>10}  {:>10}",
-            "channel", "mean", "deviation"
-        )?;
-        for (name, mean, deviation) in &self.values {
-            writeln!(f, "{name:width$}  {mean:>10.4}  {deviation:>10.4}")?;
-        }
+        write_counts(f, &self.classes, "channel", &self.values)?;
         let images = self
             .findings
             .iter()
