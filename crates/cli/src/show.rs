@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use evenkeel_lab::BUILT_IN_PIPELINES;
-use evenkeel_lab::data::{Checked, KNOWN, Source, check};
+use evenkeel_lab::data::{KNOWN, Source, check};
 use evenkeel_lab::recipes::{BUILT_IN, built_in, names};
 use evenkeel_record::RunFolder;
 use serde_json::json;

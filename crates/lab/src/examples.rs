@@ -9,75 +9,7 @@ use evenkeel_augment::{
 use evenkeel_record::Preparation;
 
 use crate::Error;
-use crate::data::{Dataset, Files, Images, Kind, Split, Sums, Table};
-
-/// How examples become numbers whatever their augmentation, by statistics of the training data: per
-/// channel of images (on the scale 0..1), per column of a table. Where all values are equal, the
-/// deviation is taken as 1.
-pub(crate) fn preparation(data: &Dataset) -> Preparation {
-    let statistics: Vec<(f32, f32)> = match (&data.kind, &data.train) {
-        (&Kind::Images { channels, .. }, Split::Images(images)) => (0..channels)
-            .map(|channel| of_levels(images, channel, channels))
-            .collect(),
-        (_, Split::Files(files)) => (0..files.channels())
-            .map(|channel| {
-                let (mean, deviation) = Sums::statistics(files.sums(), channel);
-                (mean as f32, or_one(deviation))
-            })
-            .collect(),
-        (_, Split::Table(table)) => (0..table.columns).map(|j| of_column(table, j)).collect(),
-        (Kind::Table { .. }, Split::Images(_)) => unreachable!("a source has one kind of examples"),
-    };
-    let (mean, deviation) = statistics.into_iter().unzip();
-    Preparation { mean, deviation }
-}
-
-fn of_levels(images: &Images, channel: usize, channels: usize) -> (f32, f32) {
-    // From counts of the 256 levels: exact, whatever the order.
-    let mut counts = [0_u64; 256];
-    for &level in images.pixels[channel..].iter().step_by(channels) {
-        counts[usize::from(level)] += 1;
-    }
-    let levels = counts
-        .iter()
-        .enumerate()
-        .map(|(level, &n)| (n as f64, level as f64 / 255.0));
-    mean_and_deviation(levels)
-}
-
-fn of_column(table: &Table, column: usize) -> (f32, f32) {
-    let values = table.values.iter().skip(column).step_by(table.columns);
-    mean_and_deviation(values.map(|&value| (1.0, f64::from(value))))
-}
-
-/// Of weighted values, in two passes.
-fn mean_and_deviation(values: impl Iterator<Item = (f64, f64)> + Clone) -> (f32, f32) {
-    let average = |value: &dyn Fn(f64) -> f64| {
-        let sums = |(sum, count), (n, x)| (sum + n * value(x), count + n);
-        let (sum, count) = values.clone().fold((0.0, 0.0), sums);
-        if count > 0.0 { sum / count } else { 0.0 }
-    };
-    let mean = average(&|x| x);
-    let deviation = average(&|x| (x - mean).powi(2)).sqrt();
-    (mean as f32, or_one(deviation))
-}
-
-/// What values that are all equal are divided by.
-fn or_one(deviation: f64) -> f32 {
-    if deviation > 0.0 {
-        deviation as f32
-    } else {
-        1.0
-    }
-}
-
-/// Where only pictures are made, no numbers of them.
-pub(crate) fn unnormalized() -> Normalize {
-    Normalize {
-        mean: Vec::new(),
-        std: Vec::new(),
-    }
-}
+use crate::data::{Files, Images, Kind, Split, Table};
 
 /// What examples are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +50,7 @@ pub(crate) fn prepare(
         Split::Files(files) => {
             // A training without operations sees what the test sees.
             if purpose == Use::Test || operations.is_empty() {
-                operations.splice(0..0, files.test.iter().cloned());
+                operations.splice(0..0, files.test().iter().cloned());
             }
             files.sizes().unwrap_or(seen.into())
         }
@@ -325,8 +257,108 @@ impl ExampleWriter for RowWriter<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use evenkeel_augment::{Batch, Loader, LoaderOptions};
+
     use super::*;
-    use evenkeel_augment::{Loader, LoaderOptions};
+    use crate::data::{Dataset, ImageFiles, ImageOptions, Layout, Source, preparation};
+
+    fn operations(text: &str) -> Vec<Operation> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    /// The images of `reference/fixtures/sources`, of several sizes.
+    fn photos(cache_bytes: usize) -> Dataset {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reference/fixtures/sources");
+        let source = ImageFiles::new(Layout::Tar, folder.join("webdataset"));
+        let test = r#"[{"op": "resize", "to": {"short_side": 12}}, {"op": "center_crop", "height": 10, "width": 12}]"#;
+        let options = ImageOptions {
+            test: operations(test),
+            cache_bytes,
+            ..ImageOptions::default()
+        };
+        Dataset::open_with(&Source::Files(source), &options).unwrap()
+    }
+
+    #[test]
+    fn images_of_many_sizes_become_batches_that_are_the_same_for_any_workers_cache_and_start() {
+        let (cached, uncached) = (photos(1 << 20), photos(0));
+        let random = operations(
+            r#"[{"op": "random_resized_crop", "height": 10, "width": 12}, {"op": "horizontal_flip"}]"#,
+        );
+        let epoch = |data: &Dataset, workers, start| -> Vec<Batch> {
+            let examples = prepare(
+                &data.train,
+                &data.kind,
+                &preparation(data),
+                random.clone(),
+                3,
+                Use::Train,
+            );
+            let options = LoaderOptions {
+                batch_size: 2,
+                workers,
+                prefetch: 2,
+                shuffle: Some(4),
+                drop_last: false,
+            };
+            let loader = Loader::new(examples.unwrap(), options).unwrap();
+            loader.epoch(1, start).map(Result::unwrap).collect()
+        };
+        let expected = epoch(&cached, 0, 0);
+        assert_eq!(expected.len(), 3);
+        for workers in [1, 2, 8] {
+            for start in 0..3 {
+                assert_eq!(epoch(&cached, workers, start), expected[start..]);
+                assert_eq!(epoch(&uncached, workers, start), expected[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_test_sees_what_its_operations_make() {
+        let data = photos(0);
+        let preparation = Preparation {
+            mean: vec![0.0; 3],
+            deviation: vec![1.0 / 255.0; 3],
+        };
+        let examples = prepare(
+            &data.test,
+            &data.kind,
+            &preparation,
+            Vec::new(),
+            0,
+            Use::Test,
+        )
+        .unwrap();
+        let mut features = vec![0.0; examples.features()];
+        let sample = Sample { epoch: 0, index: 1 };
+        assert_eq!(examples.writer().write(sample, &mut features), Ok(1));
+        let Split::Files(files) = &data.test else {
+            panic!("expected files")
+        };
+        let image = files.read_for_test(1).unwrap();
+        assert_eq!((image.width(), image.height()), (12, 10));
+        assert!((features[0] - f32::from(image.pixel(0, 0)[0])).abs() < 1e-3);
+        assert!((features[119 + 240] - f32::from(image.pixel(11, 9)[2])).abs() < 1e-3);
+    }
+
+    #[test]
+    fn operations_must_end_in_the_size_that_the_test_sees() {
+        let data = photos(0);
+        let wrong = operations(r#"[{"op": "random_resized_crop", "height": 9, "width": 12}]"#);
+        let refused = prepare(
+            &data.train,
+            &data.kind,
+            &preparation(&data),
+            wrong,
+            0,
+            Use::Train,
+        );
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains("into 12×9; expected 12×10"), "{error}");
+    }
 
     #[test]
     fn tables_are_standardized_by_the_training_data() {

@@ -6,9 +6,8 @@ use evenkeel_record::{
     Evaluation, Machine, Mistake, Picture, Preparation, Run, SheetRow, Status, Versions,
 };
 
-use crate::data::{Dataset, Images, Kind, Split};
+use crate::data::{Dataset, Images, Kind, Split, unnormalized};
 use crate::evaluate::Measured;
-use crate::examples::unnormalized;
 use crate::fit::FitOptions;
 use crate::model::Model;
 use crate::quality::quality;

@@ -9,7 +9,6 @@ mod augmented;
 pub mod average;
 mod checkpoint;
 mod compare;
-pub mod data;
 mod error;
 pub mod evaluate;
 mod examples;
@@ -35,6 +34,7 @@ pub use augmented::{AugmentedCopy, Augmenting, MANIFEST, augment, read_manifest}
 pub use error::Error;
 pub use evaluate::Evaluator;
 pub use evenkeel_augment::{BUILT_IN_PIPELINES, Error as LoaderError};
+pub use evenkeel_data as data;
 pub use fit::{Event, FitOptions, Outcome, fit, resume};
 pub use preview::{PreviewOptions, preview, read_pipeline};
 pub use recipe::{Recipe, RecipeError};

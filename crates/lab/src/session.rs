@@ -7,7 +7,7 @@ use evenkeel_nn::initialize;
 use evenkeel_record::{Preparation, Run};
 
 use crate::checkpoint::{Progress, Training};
-use crate::data::{Dataset, Source, Split};
+use crate::data::{Dataset, Source, Split, preparation};
 use crate::evaluate::Evaluator;
 use crate::examples::Use;
 use crate::fit::FitOptions;
@@ -38,7 +38,7 @@ impl<'a> Session<'a> {
         let batch_size = recipe.train.batch_size;
         let check = recipe.model.check_statistics(&data.kind, batch_size);
         check.map_err(Error::Unfit)?;
-        let preparation = examples::preparation(&data);
+        let preparation = preparation(&data);
         let operations = recipe.augment.operations.clone();
         let examples = examples::prepare(
             &data.train,

@@ -6,7 +6,7 @@ use evenkeel_augment::{Colors, DecodeLimits, Image, Operation, Pipeline, Size, S
 use sha2::{Digest, Sha256};
 
 use super::{Place, Store};
-use crate::examples::unnormalized;
+use crate::unnormalized;
 
 /// Labelled images in files of their own, in archives or in tables. Memory holds where each is and what is
 /// known of it, some 150 bytes (and its path, where it is a file of its own), and encoded bytes up to a limit:
@@ -17,7 +17,7 @@ pub struct Files {
     /// A label each.
     pub labels: Arc<[u32]>,
     /// Brings each image to the size that the net sees.
-    pub(crate) test: Arc<[Operation]>,
+    pub(super) test: Arc<[Operation]>,
     pub(super) decoding: Decoding,
     pub(super) store: Arc<dyn Store>,
 }
@@ -147,11 +147,17 @@ impl Files {
         sizes.reduce(Sizes::or)
     }
 
+    /// What brings each image to the size that the net sees; draws nothing.
+    pub fn test(&self) -> &[Operation] {
+        &self.test
+    }
+
     pub(crate) fn sums(&self) -> impl Iterator<Item = Sums> {
         self.images.iter().map(Known::sums)
     }
 
-    pub(crate) fn digests(&self) -> impl Iterator<Item = &[u8; 32]> {
+    /// The SHA-256 of each image's encoded bytes.
+    pub fn digests(&self) -> impl Iterator<Item = &[u8; 32]> {
         self.images.iter().map(|image| &image.digest)
     }
 

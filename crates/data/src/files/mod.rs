@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Dataset, Kind, Split};
 use super::source::Layout;
 use super::{Error, ImageFiles, Original, folder, list, parquet, tar};
-use crate::examples::unnormalized;
+use crate::unnormalized;
 pub(super) use check::report;
 pub use check::{FilesReport, Finding, FindingKind};
 pub use known::Files;
@@ -311,12 +311,11 @@ impl Unread {
 mod tests {
     use std::fs;
 
-    use evenkeel_augment::{Loader, LoaderOptions, Size};
-    use evenkeel_record::Preparation;
+    use evenkeel_augment::Size;
 
     use super::*;
-    use crate::data::{Checked, FindingKind, Source, check, originals};
-    use crate::examples::{Use, preparation, prepare};
+    use crate::preparation;
+    use crate::{Checked, FindingKind, Source, check, originals};
 
     /// A file of the fixtures that are compared with Pillow.
     fn fixture(name: &str) -> Vec<u8> {
@@ -389,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn images_of_many_sizes_become_batches_that_are_the_same_for_any_workers_cache_and_start() {
+    fn images_of_many_sizes_are_the_same_with_and_without_a_cache() {
         let folder = photos();
         let data = open(folder.path(), &options()).unwrap();
         assert_eq!(data.classes, ["a", "b"]);
@@ -400,50 +399,11 @@ mod tests {
             ..options()
         };
         let uncached = open(folder.path(), &uncached).unwrap();
-        assert!(
-            files(&data.train)
-                .images
-                .iter()
-                .all(|file| file.cached.is_some())
-        );
-        assert!(
-            files(&uncached.train)
-                .images
-                .iter()
-                .all(|file| file.cached.is_none())
-        );
-
-        let random = operations(
-            r#"[{"op": "random_resized_crop", "height": 10, "width": 12}, {"op": "horizontal_flip"}]"#,
-        );
-        let epoch = |data: &Dataset, workers, start| -> Vec<_> {
-            let preparation = preparation(data);
-            let examples = prepare(
-                &data.train,
-                &data.kind,
-                &preparation,
-                random.clone(),
-                3,
-                Use::Train,
-            )
-            .unwrap();
-            let options = LoaderOptions {
-                batch_size: 3,
-                workers,
-                prefetch: 2,
-                shuffle: Some(4),
-                drop_last: false,
-            };
-            let loader = Loader::new(examples, options).unwrap();
-            loader.epoch(1, start).map(Result::unwrap).collect()
-        };
-        let expected = epoch(&data, 0, 0);
-        assert_eq!(expected.len(), 3);
-        for workers in [1, 2, 8] {
-            for start in 0..3 {
-                assert_eq!(epoch(&data, workers, start), expected[start..]);
-                assert_eq!(epoch(&uncached, workers, start), expected[start..]);
-            }
+        let (cached, uncached) = (files(&data.train), files(&uncached.train));
+        assert!(cached.images.iter().all(|image| image.cached.is_some()));
+        assert!(uncached.images.iter().all(|image| image.cached.is_none()));
+        for index in 0..cached.len() {
+            assert_eq!(cached.read(index), uncached.read(index));
         }
     }
 
@@ -506,32 +466,6 @@ mod tests {
     }
 
     #[test]
-    fn the_test_sees_what_its_operations_make() {
-        let folder = photos();
-        let data = open(folder.path(), &options()).unwrap();
-        let preparation = Preparation {
-            mean: vec![0.0; 3],
-            deviation: vec![1.0 / 255.0; 3],
-        };
-        let examples = prepare(
-            &data.test,
-            &data.kind,
-            &preparation,
-            Vec::new(),
-            0,
-            Use::Test,
-        )
-        .unwrap();
-        let mut features = vec![0.0; examples.features()];
-        let sample = evenkeel_augment::Sample { epoch: 0, index: 1 };
-        assert_eq!(examples.writer().write(sample, &mut features), Ok(1));
-        let image = files(&data.test).read_for_test(1).unwrap();
-        assert_eq!((image.width(), image.height()), (12, 10));
-        assert!((features[0] - f32::from(image.pixel(0, 0)[0])).abs() < 1e-3);
-        assert!((features[119 + 240] - f32::from(image.pixel(11, 9)[2])).abs() < 1e-3);
-    }
-
-    #[test]
     fn statistics_are_of_all_training_pixels_and_go_with_a_subset() {
         let folder = photos();
         let data = open(folder.path(), &options()).unwrap();
@@ -582,19 +516,6 @@ mod tests {
             error.contains("augment.test") && error.contains("remove it"),
             "{error}"
         );
-
-        let data = open(folder.path(), &options()).unwrap();
-        let wrong = operations(r#"[{"op": "random_resized_crop", "height": 9, "width": 12}]"#);
-        let refused = prepare(
-            &data.train,
-            &data.kind,
-            &preparation(&data),
-            wrong,
-            0,
-            Use::Train,
-        );
-        let error = refused.err().unwrap().to_string();
-        assert!(error.contains("into 12×9; expected 12×10"), "{error}");
     }
 
     #[test]

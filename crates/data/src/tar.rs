@@ -298,8 +298,8 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::data::Layout;
-    use crate::data::files::Listed;
+    use crate::Layout;
+    use crate::files::Listed;
 
     /// An archive of these members.
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {

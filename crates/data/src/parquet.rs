@@ -489,8 +489,8 @@ mod tests {
     use parquet::schema::types::ColumnPath;
 
     use super::*;
-    use crate::data::Layout;
-    use crate::data::files::Listed;
+    use crate::Layout;
+    use crate::files::Listed;
 
     const HUB: &str =
         "message m { optional group image { optional binary bytes; optional binary path (UTF8); }

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::data::Error;
+use crate::Error;
 
 /// Where an image is in its [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::data) struct Place {
+pub(crate) struct Place {
     /// The number of a file.
     pub file: u32,
     /// Where the image is in it: a byte, a row; 0 where it is the whole file.
@@ -36,7 +36,7 @@ impl Place {
 }
 
 /// A source's encoded images.
-pub(in crate::data) trait Store: fmt::Debug + Send + Sync {
+pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Where the source is.
     fn root(&self) -> &Path;
 
@@ -68,7 +68,7 @@ pub(in crate::data) trait Store: fmt::Debug + Send + Sync {
 
 /// Images that are files of their own.
 #[derive(Debug)]
-pub(in crate::data) struct Whole {
+pub(crate) struct Whole {
     pub root: Box<Path>,
     /// Inside the root.
     pub paths: Vec<Box<Path>>,
@@ -90,7 +90,7 @@ impl Store for Whole {
 }
 
 /// `length` bytes of a file from byte `at` on; of more than `limit` the first `limit` and one more.
-pub(in crate::data) fn read_part(
+pub(crate) fn read_part(
     path: &Path,
     at: u64,
     length: u64,
@@ -110,7 +110,7 @@ pub(in crate::data) fn read_part(
 }
 
 /// Checks that a path leads to something inside `real`, a folder's real path.
-pub(in crate::data) fn expect_inside(real: &Path, path: &Path) -> Result<(), Error> {
+pub(crate) fn expect_inside(real: &Path, path: &Path) -> Result<(), Error> {
     let target = path.canonicalize();
     let target = target.map_err(|error| Error::at(path, error.to_string()))?;
     if target.starts_with(real) {

@@ -24,7 +24,7 @@ const CLASSES: [&str; 10] = [
 
 macro_rules! built_in {
     ($name:literal) => {
-        include_bytes!(concat!("../../../../data/fashion-mnist/", $name)).as_slice()
+        include_bytes!(concat!("../../../data/fashion-mnist/", $name)).as_slice()
     };
 }
 
@@ -75,7 +75,7 @@ pub(super) fn installed(folder: &Path) -> Result<Dataset, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Images, Split};
+    use crate::{Images, Split};
 
     #[test]
     fn the_built_in_data_are_whole() {

@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Place, Store};
-use crate::data::Error;
-use crate::data::dataset::stratified;
-use crate::data::error::shown;
-use crate::data::natural::natural;
+use crate::Error;
+use crate::dataset::stratified;
+use crate::error::shown;
+use crate::natural::natural;
 
-pub(in crate::data) const MOST_CLASSES: usize = 1 << 16;
+pub(crate) const MOST_CLASSES: usize = 1 << 16;
 
 /// Classes, and images with the index of theirs.
 #[derive(Debug)]
-pub(in crate::data) struct Listing {
+pub(crate) struct Listing {
     pub classes: Vec<String>,
     pub train: Vec<Listed>,
     pub test: Vec<Listed>,
@@ -23,14 +23,14 @@ pub(in crate::data) struct Listing {
 
 /// An image that is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::data) struct Listed {
+pub(crate) struct Listed {
     pub place: Place,
     pub label: u32,
 }
 
 /// What the test data are.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::data) struct TestChoice<'a> {
+pub(crate) struct TestChoice<'a> {
     /// The split of this name, or the share of the training data that it is as a number; where there is one
     /// of `test` and `val`, that.
     pub test: Option<&'a str>,
@@ -40,7 +40,7 @@ pub(in crate::data) struct TestChoice<'a> {
 
 /// Collects images with the labels and splits that they are said to have.
 #[derive(Debug, Default)]
-pub(in crate::data) struct Splits {
+pub(crate) struct Splits {
     /// Labels in the order they came.
     labels: Vec<String>,
     known: HashMap<String, u32>,
@@ -49,7 +49,7 @@ pub(in crate::data) struct Splits {
 }
 
 /// The split that a word names: `train`, `test` or `val` for what is usual, else the word.
-pub(in crate::data) fn split_name(word: &str) -> &str {
+pub(crate) fn split_name(word: &str) -> &str {
     let is = |words: &[&str]| words.iter().any(|known| known.eq_ignore_ascii_case(word));
     if is(&["train", "training"]) {
         "train"
@@ -221,7 +221,7 @@ impl Splits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::files::Whole;
+    use crate::files::Whole;
 
     fn divide(
         images: &[(&str, &str)],

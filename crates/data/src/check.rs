@@ -6,8 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Dataset, Error, FilesReport, Images, Kind, Source, Split, files};
-use crate::examples::preparation;
+use super::{Dataset, Error, FilesReport, Images, Kind, Source, Split, files, preparation};
 
 /// Counts, statistics and oddities of a source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -264,7 +263,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Table;
+    use crate::Table;
 
     #[test]
     fn counts_the_built_in_data() {

@@ -151,7 +151,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::Layout;
+    use crate::Layout;
 
     fn list(text: &str, test: Option<&str>) -> Result<Listing, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -172,9 +172,9 @@ mod tests {
             "label,path,split,note\ncat,a/1.png,train,x\ndog, a/2.png ,train,\ncat,3.png,dev,\n";
         let listing = list(text, None).unwrap();
         assert_eq!(listing.classes, ["cat", "dog"]);
-        let names = |images: &[crate::data::files::Listed]| -> Vec<(String, u32)> {
+        let names = |images: &[crate::files::Listed]| -> Vec<(String, u32)> {
             let name =
-                |image: &crate::data::files::Listed| (listing.store.name(image.place), image.label);
+                |image: &crate::files::Listed| (listing.store.name(image.place), image.label);
             images.iter().map(name).collect()
         };
         assert_eq!(

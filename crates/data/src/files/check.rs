@@ -8,8 +8,8 @@ use evenkeel_augment::{Colors, DecodeLimits, Size, Sizes};
 use serde::Serialize;
 
 use super::{Decoding, Known, Listed, Store, Sums, list, scan};
-use crate::data::check::{ClassCount, Statistics, count_classes, totals, write_counts};
-use crate::data::{Error, ImageFiles};
+use crate::check::{ClassCount, Statistics, count_classes, totals, write_counts};
+use crate::{Error, ImageFiles};
 
 /// What is in a source of images, and what would spoil a training. Images are named by their paths inside
 /// the source, a member of an archive or a row of a table after it.
@@ -76,7 +76,7 @@ impl FindingKind {
 }
 
 /// Reads all of a source. What cannot be read is found, not an error.
-pub(in crate::data) fn report(source: &ImageFiles) -> Result<FilesReport, Error> {
+pub(crate) fn report(source: &ImageFiles) -> Result<FilesReport, Error> {
     let listing = list(source)?;
     let decoding = Decoding {
         colors: source.colors,

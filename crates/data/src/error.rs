@@ -11,14 +11,16 @@ pub struct Error {
 }
 
 impl Error {
-    pub(super) fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+    /// At a place that is no file.
+    pub fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             problem: problem.into(),
         }
     }
 
-    pub(crate) fn at(path: &Path, problem: impl Into<String>) -> Self {
+    /// At a file or a folder.
+    pub fn at(path: &Path, problem: impl Into<String>) -> Self {
         Self::new(path.display().to_string(), problem)
     }
 }
