@@ -6,8 +6,10 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct Error {
-    pub(crate) place: String,
-    pub(crate) problem: String,
+    /// The source, the file or the setting.
+    pub place: String,
+    /// What is wrong there.
+    pub problem: String,
 }
 
 impl Error {
