@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::image::check_size;
 
 /// Columns and rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Columns.
     pub width: usize,
@@ -18,7 +16,7 @@ pub struct Size {
 /// The sizes that images may have at some place of a pipeline: each side lies in its own range.
 /// Where an operation's output size depends on what it draws, the ranges say how far; where it does
 /// not, they hold one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// The least width and the least height.
     pub least: Size,

@@ -12,6 +12,7 @@ use super::{Dataset, Error, FilesReport, Images, Kind, Source, Split, files, pre
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// The source by name.
+    #[serde(rename = "source")]
     pub name: String,
     /// The shape of an example.
     pub shape: Vec<usize>,

@@ -8,9 +8,13 @@
 //! |---|---|---|
 //! | `nn` | layers on the [`Pass`](nn::Pass), weight decay by role, initialization by path | yes |
 //! | `augment` | image operations as data, the ordered loader | yes |
+//! | `dataloader` | [`dataloader`]: the ordered loader as Burn's `DataLoader` | no |
 //! | `lab` | recipes, data sources, training, evaluation: what the `evenkeel` command runs | no |
 //! | `wgpu`, `cuda` | Burn's GPU backends | no |
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "dataloader")]
+pub mod dataloader;
 
 #[cfg(feature = "augment")]
 pub use evenkeel_augment as augment;

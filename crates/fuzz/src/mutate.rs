@@ -9,7 +9,8 @@ const EDGES: [u32; 8] = [0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_f
 /// removed, doubled or taken of another, digits and letters put in.
 pub fn mutate(corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
     let mut draws = Key::from_seed(seed).child("mutate").at(number).draws();
-    let mut below = |most: usize| draws.below(u32::try_from(most.max(1)).unwrap_or(u32::MAX)) as usize;
+    let mut below =
+        |most: usize| draws.below(u32::try_from(most.max(1)).unwrap_or(u32::MAX)) as usize;
     let mut bytes = corpus[below(corpus.len())].clone();
     for _ in 0..1 + below(6) {
         let at = below(bytes.len());
@@ -20,7 +21,11 @@ pub fn mutate(corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
             1 if !bytes.is_empty() => bytes[at] = below(256) as u8,
             kind @ (2 | 3) if !bytes.is_empty() => {
                 let edge = EDGES[below(EDGES.len())];
-                let number = if kind == 2 { edge.to_le_bytes() } else { edge.to_be_bytes() };
+                let number = if kind == 2 {
+                    edge.to_le_bytes()
+                } else {
+                    edge.to_be_bytes()
+                };
                 for (byte, edge) in bytes[at..].iter_mut().zip(number) {
                     *byte = edge;
                 }

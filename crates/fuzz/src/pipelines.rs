@@ -59,6 +59,8 @@ pub fn parameters(bytes: &[u8]) {
 }
 
 fn image() -> Image {
-    let pixels = (0..WIDTH * HEIGHT * 3).map(|i| (i * 31 % 256) as u8).collect();
+    let pixels = (0..WIDTH * HEIGHT * 3)
+        .map(|i| (i * 31 % 256) as u8)
+        .collect();
     Image::new(WIDTH, HEIGHT, 3, pixels).expect("the size is right")
 }

@@ -53,17 +53,32 @@ pub fn tar(bytes: &[u8]) {
 }
 
 pub fn parquet(bytes: &[u8]) {
-    open(&[("train.parquet", bytes)], "parquet", "train.parquet", "?test=0.5");
+    open(
+        &[("train.parquet", bytes)],
+        "parquet",
+        "train.parquet",
+        "?test=0.5",
+    );
 }
 
 /// A list beside one image, whose name is `a.png`.
 pub fn list(bytes: &[u8]) {
     const IMAGE: &[u8] = include_bytes!("../../../reference/fixtures/encoded/gray-2-bits.png");
-    open(&[("list.csv", bytes), ("a.png", IMAGE)], "list", "list.csv", "");
+    open(
+        &[("list.csv", bytes), ("a.png", IMAGE)],
+        "list",
+        "list.csv",
+        "",
+    );
 }
 
 pub fn table(bytes: &[u8]) {
-    open(&[("table.csv", bytes)], "csv", "table.csv", "?label=k&test=0.5");
+    open(
+        &[("table.csv", bytes)],
+        "csv",
+        "table.csv",
+        "?label=k&test=0.5",
+    );
 }
 
 /// Images and labels: the first byte is where the one ends and the other begins.
@@ -82,5 +97,10 @@ pub fn idx(bytes: &[u8]) {
 }
 
 pub fn svhn(bytes: &[u8]) {
-    open(&[("train_32x32.mat", bytes), ("test_32x32.mat", bytes)], "svhn", "", "");
+    open(
+        &[("train_32x32.mat", bytes), ("test_32x32.mat", bytes)],
+        "svhn",
+        "",
+        "",
+    );
 }

@@ -14,7 +14,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 fn every_target_bears_its_corpus_and_mutations_of_it() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for (name, target) in TARGETS {
-        let mut paths: Vec<_> = fs::read_dir(corpora.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> = fs::read_dir(corpora.join(name))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         paths.sort();
         let corpus: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
         assert!(!corpus.is_empty(), "{name}");

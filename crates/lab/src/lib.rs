@@ -29,8 +29,8 @@ mod sitting;
 mod weight_average;
 pub mod weights;
 
-pub use compare::compare_runs;
 pub use augmented::{AugmentedCopy, Augmenting, MANIFEST, augment, read_manifest};
+pub use compare::compare_runs;
 pub use error::Error;
 pub use evaluate::Evaluator;
 pub use evenkeel_augment::{BUILT_IN_PIPELINES, Error as LoaderError};

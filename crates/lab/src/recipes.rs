@@ -19,10 +19,13 @@ macro_rules! built_in {
 }
 
 /// All of them; the first is the default.
-pub const BUILT_IN: [BuiltIn; 4] = [
+pub const BUILT_IN: [BuiltIn; 7] = [
     built_in!("default"),
     built_in!("batch-norm-alone"),
     built_in!("cifar10"),
+    built_in!("cifar100"),
+    built_in!("photos-64"),
+    built_in!("photos-224"),
     built_in!("table"),
 ];
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicUsize;
 
 use evenkeel_augment::{Colors, DecodeLimits, Size, Sizes};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Decoding, Known, Listed, Store, Sums, list, scan};
 use crate::check::{ClassCount, Statistics, count_classes, totals, write_counts};
@@ -16,15 +16,21 @@ use crate::{Error, ImageFiles};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilesReport {
     /// The source by name.
+    #[serde(rename = "source")]
     pub name: String,
     /// The classes; images that cannot be read are counted too.
     pub classes: Vec<ClassCount>,
-    /// The sizes of all that can be read.
+    /// The sizes of all that can be read; in JSON as text.
+    #[serde(serialize_with = "as_text")]
     pub sizes: Option<Sizes>,
     /// The channels, on the scale 0..1.
     pub values: Vec<Statistics>,
     /// What is wrong with which images.
     pub findings: Vec<Finding>,
+}
+
+fn as_text<S: Serializer>(sizes: &Option<Sizes>, serializer: S) -> Result<S::Ok, S::Error> {
+    sizes.map(|sizes| sizes.to_string()).serialize(serializer)
 }
 
 /// Something wrong with an image.
