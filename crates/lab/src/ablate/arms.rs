@@ -181,9 +181,7 @@ fn norms(recipe: &Recipe, _: &Kind) -> Vec<Arm> {
 }
 
 fn fits(recipe: &Recipe, norm: NormKind) -> bool {
-    let mut model = recipe.model.clone();
-    model.set_norm(norm);
-    model.validate().is_ok()
+    recipe.model.clone().with_norm(norm).validate().is_ok()
 }
 
 /// A regularizer of a recipe, and the settings that take it out.
@@ -513,7 +511,7 @@ mod tests {
         );
         let arms = one_in(&recipe, &images());
         let bare = Recipe::parse(BUILT_IN[2].text, "bare", &arms[0].settings).unwrap();
-        assert!(bare.augment.operations.is_empty() && !bare.model.is_noisy());
+        assert!(bare.augment.operations.is_empty() && bare.model.dropout() == 0.0);
         assert_eq!(bare.model.norm(), NormKind::None);
         let only = arms
             .iter()

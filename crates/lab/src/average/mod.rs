@@ -174,7 +174,7 @@ impl<'a> Averager<'a> {
                 options.draws
             )));
         }
-        if options.draws > 0 && !run.recipe.model.is_noisy() {
+        if options.draws > 0 && run.recipe.model.dropout() == 0.0 {
             return Err(Error::Unfit(format!(
                 "--mc {}: this net draws no noise (model.dropout is 0), so all draws would be the same; train one \
                  with dropout, or average over views by --tta",

@@ -262,7 +262,6 @@ impl ModelRecipe {
         }
     }
 
-    /// The norm of its blocks.
     pub(crate) fn norm(&self) -> NormKind {
         match self {
             Self::Convnet { norm, .. } | Self::Mlp { norm, .. } | Self::Resnet18 { norm, .. } => {
@@ -271,27 +270,21 @@ impl ModelRecipe {
         }
     }
 
-    /// The same net with another norm.
-    pub(crate) fn set_norm(&mut self, kind: NormKind) {
-        match self {
-            Self::Convnet { norm, .. } | Self::Mlp { norm, .. } | Self::Resnet18 { norm, .. } => {
-                *norm = kind;
-            }
-        }
+    /// The same net with other norms.
+    pub(crate) fn with_norm(mut self, other: NormKind) -> Self {
+        let (Self::Convnet { norm, .. } | Self::Mlp { norm, .. } | Self::Resnet18 { norm, .. }) =
+            &mut self;
+        *norm = other;
+        self
     }
 
-    /// The probability of dropping a value.
+    /// The probability that its noise drops a value.
     pub(crate) fn dropout(&self) -> f64 {
         match self {
             Self::Convnet { dropout, .. }
             | Self::Mlp { dropout, .. }
             | Self::Resnet18 { dropout, .. } => *dropout,
         }
-    }
-
-    /// Whether passes with noise differ from those without.
-    pub(crate) fn is_noisy(&self) -> bool {
-        self.dropout() > 0.0
     }
 
     /// Positions of one channel of one example where there are the fewest, at the last norm.
