@@ -23,7 +23,7 @@ for arm in comparison["arms"]:
         mean = 100 * difference["accuracy"]["value"]
         low, high = (100 * difference["accuracy"]["interval"][end] for end in ["low", "high"])
         rows.append((arm["name"], mean, low, high))
-        cells = [f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", f"{difference['corrected']:.3f}"]
+        cells = [f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", f"{p:.3f}" if (p := difference["corrected"]) >= 1e-3 else "< 0.001"]
     print(f"| {arm['name']} | {100 * accuracy['value']:.2f} | {ends[0]:.2f} to {ends[1]:.2f} | {' | '.join(cells)} "
           f"| {100 * arm['gap']['value']:.2f} | {arm['test_loss']['value']:.3f} |")
 forest(experiment / "plot.svg", title, f"minus {baseline}, points; mean and 95 % interval over seeds", rows)
