@@ -8,8 +8,7 @@ use evenkeel_nn::NormKind;
 use evenkeel_nn::decay::Decay;
 use serde::Deserialize;
 
-use crate::data::{Dataset, Kind};
-use crate::examples::unnormalized;
+use crate::data::{Dataset, Kind, unnormalized};
 use crate::{Error, Recipe, RecipeError};
 
 /// One way to change a recipe.

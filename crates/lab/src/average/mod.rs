@@ -185,7 +185,7 @@ impl<'a> Averager<'a> {
             TestViews::None => vec![ViewBatches::single(run, workers)?],
             ref views => {
                 let test: &[Operation] = match &run.test {
-                    Split::Files(files) => &files.test,
+                    Split::Files(files) => files.test(),
                     _ => &[],
                 };
                 let groups = views.groups(&run.kind, test)?;
