@@ -211,7 +211,7 @@ fn evaluated_at_once(run: &OpenRun) {
     for group in groups {
         let pipeline = evenkeel_augment::Pipeline {
             operations: group.before,
-            normalize: examples::unnormalized(),
+            normalize: crate::data::unnormalized(),
         };
         let stream =
             evenkeel_augment::Stream::new(0, evenkeel_augment::Sample { epoch: 0, index: 0 });
