@@ -26,6 +26,7 @@ mod schedule;
 mod session;
 mod settings;
 mod sitting;
+mod step;
 mod weight_average;
 pub mod weights;
 

@@ -5,10 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
-use burn::tensor::{Int, Tensor, TensorData};
 use evenkeel_augment::Batch;
-use evenkeel_nn::{Pass, cross_entropy};
+use evenkeel_nn::Pass;
 use evenkeel_record::{
     Line, MetricsLog, Results, Run, RunFolder, Status, peak_memory, write_atomic,
 };
@@ -18,6 +16,7 @@ use crate::evaluate::{Evaluator, Measured};
 use crate::fit::{Event, Outcome};
 use crate::model::Model;
 use crate::session::Session;
+use crate::step::step;
 use crate::{Error, figures, weights};
 
 /// One process's work on a run.
@@ -151,59 +150,25 @@ impl<'a> Sitting<'a> {
 
     fn step(&mut self, batch: Batch) -> Result<Line, Error> {
         let session = self.session;
-        let training = &mut self.training;
-        let device = session.options.device.clone().autodiff();
-        let step = training.progress.step;
-        let learning_rate = session.learning_rate(step);
-        training.progress.learning_rate = learning_rate;
         let examples = batch.labels.len();
-        let features = batch.features.len() / examples;
-        let x = TensorData::new(batch.features, [examples, features]);
-        let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
-        let targets = TensorData::new(labels, [examples]);
-        let targets = Tensor::<1, Int>::from_data(targets, &device);
-
-        let pass = Pass::train(session.recipe.seed, step);
-        let logits = training.model.forward(Tensor::from_data(x, &device), &pass);
-        let detached = logits.clone().without_autodiff();
-        let smoothing = session.recipe.train.label_smoothing;
-        let objective = cross_entropy(logits, targets.clone(), smoothing);
-        let value = objective.clone().into_scalar::<f64>();
-        if !value.is_finite() {
-            let what = format!("the loss is {value}");
-            // It is the loss of the weights before this step.
-            self.checkpoints.remove(step)?;
-            return Err(self.diverged(step + 1, what));
-        }
-        // What is logged is comparable with the test loss: without smoothing.
-        let loss = if smoothing == 0.0 {
-            value
-        } else {
-            cross_entropy(detached.clone(), targets.without_autodiff(), 0.0).into_scalar::<f64>()
+        let before = self.training.progress.step;
+        let done = match step(session, &mut self.training, batch) {
+            Ok(done) => done,
+            Err(loss) => {
+                // It is the loss of the weights before this step.
+                self.checkpoints.remove(before)?;
+                return Err(self.diverged(before + 1, format!("the loss is {loss}")));
+            }
         };
-        let gradients = GradientsParams::from_grads(objective.backward(), &training.model);
-        let model = training.model.clone();
-        let done = training.optimizer.step(model, gradients, learning_rate);
-        training.model = done.model;
-        if let Some(average) = &mut training.average {
-            average.update(&training.model, step);
-        }
-
-        let predicted = detached.argmax(1).into_data();
-        let correct = predicted.iter::<i64>().zip(&batch.labels);
-        let correct = correct
-            .filter(|(predicted, label)| *predicted == i64::from(**label))
-            .count();
-        let progress = &mut training.progress;
-        progress.step += 1;
-        progress.sums.loss += loss * examples as f64;
-        progress.sums.correct += correct as u64;
+        let progress = &mut self.training.progress;
+        progress.sums.loss += done.loss * examples as f64;
+        progress.sums.correct += done.correct;
         progress.sums.examples += examples as u64;
         Ok(Line::Step {
-            epoch: step / session.epoch_steps() + 1,
+            epoch: before / session.epoch_steps() + 1,
             step: progress.step,
-            loss,
-            learning_rate,
+            loss: done.loss,
+            learning_rate: progress.learning_rate,
             gradient_norm: done.gradient_norm,
         })
     }

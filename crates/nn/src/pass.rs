@@ -178,6 +178,14 @@ impl Pass {
         self
     }
 
+    /// The same pass with running statistics replaced by those of all that this pass shows a norm: of
+    /// [`Pass::train`], the statistics under the training's noise, which [`Pass::recalibrate`] leaves out.
+    #[must_use]
+    pub fn pool_statistics(mut self) -> Self {
+        self.update = StatisticsUpdate::Pool;
+        self
+    }
+
     /// The same pass of one of several replicas of the model, each of which sees a part of the batch:
     /// batch norms use the statistics of the whole (PyTorch's `SyncBatchNorm`), and each replica draws
     /// noise of its own.
@@ -278,7 +286,14 @@ impl Pass {
         }
     }
 
-    pub(crate) fn observe<const D: usize>(
+    /// Whether there is an observer: without one, a layer need not keep its input for it.
+    pub fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Shows what a layer received and returned to the observer, if there is one: the layers of this crate
+    /// call it, and so should one of your own that probes are to see.
+    pub fn observe<const D: usize>(
         &self,
         layer: &'static str,
         input: &Tensor<D>,

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Averaging, Error, Evaluation, Line, Run, RunLock, read_limited, read_metrics, write_atomic,
+    Averaging, Diagnosis, Error, Evaluation, Line, Probe, Run, RunLock, read_limited, read_metrics,
+    write_atomic,
 };
 
 /// A run's folder.
@@ -63,6 +64,16 @@ impl RunFolder {
     /// `tensorboard/`.
     pub fn tensorboard(&self) -> PathBuf {
         self.0.join("tensorboard")
+    }
+
+    /// `probe.json`.
+    pub fn probe(&self) -> PathBuf {
+        self.0.join("probe.json")
+    }
+
+    /// `doctor.json`.
+    pub fn doctor(&self) -> PathBuf {
+        self.0.join("doctor.json")
     }
 
     /// `report.html`.
@@ -145,12 +156,27 @@ impl RunFolder {
 
     /// Reads `evaluation.json`; `None` if there is none, as before the end of a run.
     pub fn read_evaluation(&self) -> Result<Option<Evaluation>, Error> {
-        let path = self.evaluation();
-        if path.exists() {
-            read_json(&path).map(Some)
-        } else {
-            Ok(None)
-        }
+        read_json_if_there(&self.evaluation())
+    }
+
+    /// Writes `probe.json`.
+    pub fn write_probe(&self, probe: &Probe) -> Result<(), Error> {
+        write_json(&self.probe(), probe)
+    }
+
+    /// Reads `probe.json`; `None` if nothing was probed.
+    pub fn read_probe(&self) -> Result<Option<Probe>, Error> {
+        read_json_if_there(&self.probe())
+    }
+
+    /// Writes `doctor.json`.
+    pub fn write_diagnosis(&self, diagnosis: &Diagnosis) -> Result<(), Error> {
+        write_json(&self.doctor(), diagnosis)
+    }
+
+    /// Reads `doctor.json`; `None` if the doctor was not asked.
+    pub fn read_diagnosis(&self) -> Result<Option<Diagnosis>, Error> {
+        read_json_if_there(&self.doctor())
     }
 
     /// Writes an average's file, over that of the same average.
@@ -177,6 +203,14 @@ impl RunFolder {
         }
         paths.sort();
         paths.iter().map(|path| read_json(path)).collect()
+    }
+}
+
+fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    if path.exists() {
+        read_json(path).map(Some)
+    } else {
+        Ok(None)
     }
 }
 

@@ -11,6 +11,8 @@
 //! | `model.safetensors` | the trained model, with PyTorch's parameter names |
 //! | `checkpoint/` | what `--resume` goes on from, and the best model |
 //! | `tensorboard/` | where it was asked for, the same metrics as event files |
+//! | `probe.json` | [`Probe`]: what instruments measured, if they were asked to |
+//! | `doctor.json` | [`Diagnosis`]: what is wrong with the run, if that was asked for |
 //! | `report.html` | all of it to look at |
 //! | `.lock` | locked while a process trains the run |
 #![forbid(unsafe_code)]
@@ -26,6 +28,7 @@ mod machine;
 mod metrics;
 mod number;
 mod quality;
+mod probe;
 mod run;
 mod tensorboard;
 
@@ -39,5 +42,8 @@ pub use lock::RunLock;
 pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
 pub use quality::{Estimate, Quality, ReliabilityBin, p_in_words};
+pub use probe::{
+    Check, Curve, Diagnosis, Figure, Finding, Instrument, Point, Probe, Reading, Severity,
+};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};
 pub use tensorboard::EventFile;

@@ -6,3 +6,9 @@ use serde::{Deserialize, Deserializer};
 pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
+
+/// The same for an interval's ends.
+pub(crate) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
+    let ends = <[Option<f64>; 2]>::deserialize(deserializer)?;
+    Ok(ends.map(|end| end.unwrap_or(f64::NAN)))
+}

@@ -2,7 +2,6 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
@@ -10,7 +9,7 @@ use evenkeel_nn::{
     MaxPool2dConfig, Norm, NormKind, Norms, Pass,
 };
 
-use super::{fold_blocks, visit_norms_of_blocks};
+use super::{fold_blocks, normalize_and_activate, visit_norms_of_blocks};
 use crate::data::Kind;
 
 /// 3×3 convolution → norm → ReLU → perhaps a 2×2 max pool.
@@ -138,10 +137,7 @@ impl Fold for ConvNet {
 impl ConvBlock {
     fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
         let x = self.conv.forward(x);
-        let x = match &self.norm {
-            Some(norm) => norm.forward(x, pass),
-            None => relu(x),
-        };
+        let x = normalize_and_activate(self.norm.as_ref(), x, pass);
         match &self.pool {
             Some(pool) => pool.forward(x),
             None => x,

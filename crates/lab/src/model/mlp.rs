@@ -2,12 +2,11 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, Refused, fold_linear, foldable};
 use evenkeel_nn::{Activation, Dropout, DropoutConfig, Fold, Norm, NormKind, Norms, Pass};
 
-use super::{fold_blocks, visit_norms_of_blocks};
+use super::{fold_blocks, normalize_and_activate, visit_norms_of_blocks};
 
 /// Linear → norm → ReLU → dropout.
 #[derive(Module, Debug)]
@@ -87,10 +86,7 @@ impl Fold for Mlp {
 impl DenseBlock {
     fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
         let x = self.linear.forward(x);
-        let x = match &self.norm {
-            Some(norm) => norm.forward(x, pass),
-            None => relu(x),
-        };
+        let x = normalize_and_activate(self.norm.as_ref(), x, pass);
         self.dropout.forward(x, pass)
     }
 }

@@ -9,6 +9,7 @@ pub use mlp::{DenseBlock, Mlp};
 pub use resnet::{BasicBlock, ResNet, Stem};
 
 use burn::module::Module;
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused};
 use evenkeel_nn::{Fold, Norm, NormKind, Norms, Pass};
@@ -132,6 +133,27 @@ impl Fold for Model {
             Self::ResNet(net) => net.fold().map(|folded| folded.map(Self::ResNet)),
         }
     }
+}
+
+/// The norm, with the ReLU fused into it; without a norm the ReLU alone, which observers are shown too.
+fn normalize_and_activate<const D: usize>(
+    norm: Option<&Norm>,
+    x: Tensor<D>,
+    pass: &Pass,
+) -> Tensor<D> {
+    match norm {
+        Some(norm) => norm.forward(x, pass),
+        None => observed_relu(x, pass),
+    }
+}
+
+fn observed_relu<const D: usize>(x: Tensor<D>, pass: &Pass) -> Tensor<D> {
+    if !pass.is_observed() {
+        return relu(x);
+    }
+    let y = relu(x.clone());
+    pass.observe("relu", &x, &y, None);
+    y
 }
 
 /// Folds the norms of a net's blocks, in order, by `fold`.

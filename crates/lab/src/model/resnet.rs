@@ -2,7 +2,6 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
@@ -11,6 +10,7 @@ use evenkeel_nn::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::{normalize_and_activate, observed_relu};
 use crate::data::Kind;
 
 /// What comes before the blocks.
@@ -107,13 +107,6 @@ fn normalize(norm: Option<&Norm>, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
     match norm {
         Some(norm) => norm.forward(x, pass),
         None => x,
-    }
-}
-
-fn normalize_and_activate(norm: Option<&Norm>, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-    match norm {
-        Some(norm) => norm.forward(x, pass),
-        None => relu(x),
     }
 }
 
@@ -285,7 +278,7 @@ impl BasicBlock {
             }
             None => x,
         };
-        relu(x + y)
+        observed_relu(x + y, &pass.scope("relu"))
     }
 }
 
