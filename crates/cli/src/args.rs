@@ -29,6 +29,8 @@ pub enum Command {
     Ablate(AblateArgs),
     /// Write a run's report anew
     Report(ReportArgs),
+    /// Look for what is wrong with a finished run: evidence, likely cause and remedy of each finding
+    Doctor(DoctorArgs),
     /// Fold a run's batch norms into the layers before them, for deployment
     Fold(FoldArgs),
     /// List, fetch and check data sources
@@ -212,6 +214,17 @@ pub struct AblateArgs {
 pub struct ReportArgs {
     /// A run's folder
     pub run: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct DoctorArgs {
+    /// A finished run's folder, to which doctor.json is written, and its report anew
+    pub run: PathBuf,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,

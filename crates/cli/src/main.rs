@@ -6,6 +6,7 @@ mod args;
 mod augment;
 mod compare;
 mod device;
+mod doctor;
 mod evaluate;
 mod exit;
 mod fetch;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Ablate(args) => ablate::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Report(args) => show::report(&args),
         Command::Fold(args) => fold::run(&args),
         Command::Data(args) => show::data(&args),

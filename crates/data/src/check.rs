@@ -177,7 +177,7 @@ fn constant_columns(data: &Dataset) -> Vec<String> {
 }
 
 /// Each example as bytes.
-fn rows(split: &Split) -> Vec<Cow<'_, [u8]>> {
+pub fn rows(split: &Split) -> Vec<Cow<'_, [u8]>> {
     match split {
         Split::Images(Images { bytes, pixels, .. }) => {
             pixels.chunks_exact(*bytes).map(Cow::Borrowed).collect()

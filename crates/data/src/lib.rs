@@ -25,7 +25,7 @@ mod source;
 mod svhn;
 mod tar;
 
-pub use check::{Checked, ClassCount, Report, Statistics, check};
+pub use check::{Checked, ClassCount, Report, Statistics, check, rows};
 pub use dataset::{Dataset, Images, Kind, Split, Table};
 pub use error::Error;
 pub use files::{Files, FilesReport, Finding, FindingKind, ImageOptions, Unreadable};

@@ -77,6 +77,17 @@ pub(crate) fn expect_same(
     refuse(then, differences, "start a new run")
 }
 
+/// A training is repeated on the examples that it had.
+pub(crate) fn expect_same_train(run: &Run, data: &Dataset) -> Result<(), Error> {
+    let (then, now) = (&run.data, &summary(data));
+    let difference = differ_if_known(
+        "training examples' checksum",
+        &then.train_checksum,
+        &now.train_checksum,
+    );
+    refuse(then, [difference], "start a new run")
+}
+
 /// A run is measured on the test data that it began with, where no others are asked for.
 pub(crate) fn expect_same_test(run: &Run, data: &Dataset) -> Result<(), Error> {
     let now = summary(data);

@@ -310,7 +310,7 @@ impl ModelRecipe {
     }
 
     /// Positions of one channel of one example where there are the fewest, at the last norm.
-    fn positions_of_last_norm(&self, data: &Kind) -> usize {
+    pub(crate) fn positions_of_last_norm(&self, data: &Kind) -> usize {
         match (self, data) {
             (
                 Self::Convnet {

@@ -1,0 +1,181 @@
+//! A trained net and its data, as instruments look at them.
+
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use evenkeel_augment::{Loader, LoaderOptions, Operation};
+use evenkeel_nn::Pass;
+use evenkeel_record::{Line, Preparation, Run, RunFolder, Status};
+
+use super::score::{Scores, scores};
+use crate::data::{Dataset, Source, Split};
+use crate::examples::Use;
+use crate::fit::recipe_of;
+use crate::model::Model;
+use crate::recipe::Recipe;
+use crate::{Error, examples, weights};
+
+/// A finished run, opened.
+pub struct Subject {
+    pub(crate) folder: PathBuf,
+    pub(crate) run: Run,
+    pub(crate) metrics: Vec<Line>,
+    pub(crate) recipe: Recipe,
+    pub(crate) data: Dataset,
+    /// On a plain device.
+    pub(crate) model: Model,
+    pub(crate) device: Device,
+    pub(crate) workers: usize,
+}
+
+/// Examples as the net sees them.
+#[derive(Clone)]
+pub(crate) struct Batch {
+    pub x: Tensor<2>,
+    pub labels: Vec<u32>,
+    /// Their indices in the split.
+    pub samples: Vec<usize>,
+}
+
+/// Which examples, and how they are made.
+#[derive(Clone)]
+pub(crate) struct Views<'a> {
+    pub split: &'a Split,
+    pub preparation: &'a Preparation,
+    pub operations: &'a [Operation],
+    pub purpose: Use,
+    /// Whose draws the operations make.
+    pub epoch: u64,
+    pub batch_size: usize,
+    pub shuffle: Option<u64>,
+    /// Batches at most.
+    pub most: usize,
+}
+
+/// Examples a batch where nothing depends on it.
+pub(crate) const BATCH: usize = 256;
+
+impl Subject {
+    /// Opens a finished run: its model, and the data that it names as they are now.
+    ///
+    /// # Errors
+    /// If the run is not finished, or a file of it or its data cannot be read.
+    pub fn open(folder: &RunFolder, workers: usize, device: &Device) -> Result<Self, Error> {
+        let run = folder.read_run()?;
+        if run.status != Status::Finished {
+            return Err(Error::Unfinished {
+                folder: folder.path().to_owned(),
+                failure: run.failure,
+            });
+        }
+        let recipe = recipe_of(&run, folder)?;
+        let source: Source = recipe.data.source.parse()?;
+        let data = Dataset::open_with(&source, &recipe.images())?;
+        let data = match recipe.data.validation {
+            0.0 => data,
+            share => data.hold_out(share, recipe.seed)?,
+        };
+        if data.kind.shape() != run.data.shape || data.classes != run.data.classes {
+            return Err(Error::Unfit(format!(
+                "the run's examples are of shape {:?} in {} classes, those of {} are of {:?} in {}; \
+                 expected the same data",
+                run.data.shape,
+                run.data.classes.len(),
+                data.name,
+                data.kind.shape(),
+                data.classes.len()
+            )));
+        }
+        let device = device.clone().without_autodiff();
+        let model = recipe.model.build(&data.kind, data.classes.len(), &device);
+        let model = weights::from_safetensors(model.map_err(Error::Unfit)?, &folder.model())?;
+        Ok(Self {
+            folder: folder.path().to_owned(),
+            metrics: folder.read_metrics()?,
+            run,
+            recipe,
+            data,
+            model,
+            device,
+            workers,
+        })
+    }
+
+    /// Batches of these views.
+    pub(crate) fn batches(&self, views: &Views<'_>) -> Result<Vec<Batch>, Error> {
+        let examples = examples::prepare(
+            views.split,
+            &self.data.kind,
+            views.preparation,
+            views.operations.to_vec(),
+            self.recipe.seed,
+            views.purpose,
+        )?;
+        let features: usize = self.data.kind.shape().iter().product();
+        let options = LoaderOptions {
+            batch_size: views.batch_size,
+            workers: self.workers,
+            prefetch: 2 * self.workers,
+            shuffle: views.shuffle,
+            // Statistics of a part of a batch are not those of a batch.
+            drop_last: views.split.len() >= views.batch_size,
+        };
+        let loader = Loader::new(examples, options)?;
+        let batches = loader.epoch(views.epoch, 0).take(views.most);
+        batches
+            .map(|batch| {
+                let batch = batch?;
+                let x = TensorData::new(batch.features, [batch.labels.len(), features]);
+                Ok(Batch {
+                    x: Tensor::from_data(x, &self.device),
+                    labels: batch.labels,
+                    samples: batch.samples,
+                })
+            })
+            .collect()
+    }
+
+    /// About `count` examples of a split as the net sees them at test: which ones is a function of the
+    /// run's seed.
+    pub(crate) fn clean<'a>(&'a self, split: &'a Split, count: usize) -> Views<'a> {
+        let batch_size = BATCH.min(split.len()).max(1);
+        Views {
+            split,
+            preparation: &self.run.preparation,
+            operations: &[],
+            purpose: Use::Test,
+            epoch: 0,
+            batch_size,
+            shuffle: Some(self.recipe.seed),
+            most: count.div_ceil(batch_size).max(1),
+        }
+    }
+
+    /// The batches that training sees in an epoch, at most so many.
+    pub(crate) fn as_trained(&self, epoch: u64, most: usize) -> Views<'_> {
+        Views {
+            split: &self.data.train,
+            preparation: &self.run.preparation,
+            operations: &self.recipe.augment.operations,
+            purpose: Use::Train,
+            epoch,
+            batch_size: self.recipe.train.batch_size,
+            shuffle: Some(self.recipe.seed),
+            most,
+        }
+    }
+
+    /// The recorded number of steps.
+    pub(crate) fn steps(&self) -> u64 {
+        self.run.results.as_ref().map_or(0, |results| results.steps)
+    }
+
+    /// A pass as in training after its end: what it draws was never drawn before, and nothing is changed.
+    pub(crate) fn fresh_pass(&self, index: u64) -> Pass {
+        Pass::train(self.recipe.seed, self.steps() + 1 + index).keep_statistics()
+    }
+
+    pub(crate) fn score(&self, batches: &[Batch], pass: impl Fn(u64) -> Pass) -> Scores {
+        scores(&self.model, batches, pass)
+    }
+}
