@@ -55,7 +55,7 @@ const BATCH: usize = 256;
 
 /// A batch size near [`BATCH`] that leaves no single example as the last batch: a norm that
 /// recomputes its statistics would have one value to compute them from.
-fn batch_size(examples: usize) -> usize {
+pub(crate) fn batch_size(examples: usize) -> usize {
     (BATCH..BATCH + examples)
         .find(|size| examples % size != 1)
         .unwrap_or(BATCH)

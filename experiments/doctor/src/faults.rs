@@ -32,14 +32,14 @@ pub const CONVNET: &str = r#"
 source = "idx:images"
 [model]
 kind = "convnet"
-widths = [8, 16]
+widths = [12, 24]
 pool_after = [0]
 norm = "batch"
 dropout = 0.3
 [augment]
 operations = [{ op = "random_crop", height = 14, width = 14, padding = 1 }, { op = "cutout", size = 4, probability = 0.5 }]
 [train]
-epochs = 8
+epochs = 16
 batch_size = 20
 [optimizer]
 kind = "sgd"
@@ -57,7 +57,7 @@ kind = "mlp"
 hidden = [32, 24]
 norm = "batch"
 [train]
-epochs = 8
+epochs = 16
 batch_size = 20
 [optimizer]
 kind = "sgd"
@@ -67,7 +67,7 @@ kind = "one_cycle"
 "#;
 
 pub fn clothes(clothes: &Clothes, seed: u64) -> Data {
-    clothes.sample(400, 400, seed, Filter::Box)
+    clothes.sample(600, 600, seed, Filter::Box)
 }
 
 fn none(_: &Recipe, _: &Data, _: &RunFolder) {}
@@ -130,7 +130,7 @@ pub const FAULTS: &[Fault] = &[
         trained(recipe, data, folder, &of);
     }),
     Fault {
-        settings: &["train.weight_average=0.95"],
+        settings: &["train.weight_average=0.98", "schedule={kind=\"constant\"}", "optimizer.learning_rate=0.05"],
         ..fault("statistics stale after weight averaging", stale_after_averaging)
     },
     fault("statistics of one batch", |recipe, data, folder| {
@@ -142,7 +142,7 @@ pub const FAULTS: &[Fault] = &[
     }),
     Fault {
         base: MLP,
-        settings: &["train.batch_size=8"],
+        settings: &["train.batch_size=16"],
         ..fault("statistics biased", |recipe, data, folder| {
             let of = Loop {
                 build: |model| configure_norms(model, biased),
@@ -268,7 +268,7 @@ pub const FAULTS: &[Fault] = &[
         trained(recipe, data, folder, &of);
     }),
     Fault {
-        data: |clothes, seed| clothes.sample(400, 400, seed, Filter::Nearest),
+        data: |clothes, seed| clothes.sample(600, 600, seed, Filter::Nearest),
         ..fault("another resize filter at test", none)
     },
     Fault {
@@ -284,8 +284,8 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         data: |clothes, seed| {
-            let mut data = clothes.sample(400, 400, seed, Filter::Box);
-            for i in 0..40 {
+            let mut data = clothes.sample(600, 600, seed, Filter::Box);
+            for i in 0..60 {
                 data.train.pixels[i] = data.test.pixels[i];
                 data.train.labels[i] = data.test.labels[i];
             }
@@ -295,7 +295,7 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         data: |clothes, seed| {
-            let mut data = clothes.sample(400, 400, seed, Filter::Box);
+            let mut data = clothes.sample(600, 600, seed, Filter::Box);
             shuffle(&mut data.train.labels, seed);
             data
         },
@@ -363,7 +363,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         listed: false,
         data: |clothes, seed| {
-            let mut data = clothes.sample(400, 400, seed, Filter::Box);
+            let mut data = clothes.sample(600, 600, seed, Filter::Box);
             for image in &mut data.test.pixels {
                 for pixel in image {
                     *pixel = 255 - *pixel;
@@ -376,7 +376,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         listed: false,
         data: |clothes, seed| {
-            let mut data = clothes.sample(400, 400, seed, Filter::Box);
+            let mut data = clothes.sample(600, 600, seed, Filter::Box);
             for label in &mut data.test.labels {
                 *label = (*label + 3) % 10;
             }

@@ -495,14 +495,16 @@ pub fn take_statistics(model: &mut Model, other: &Model) {
     let device = Device::flex();
     other.clone().visit_norms(&mut |_, norm| {
         if let Norm::Batch(norm) = norm {
-            statistics.push((norm.running_mean.get(&device), norm.running_var.get(&device)));
+            let batches = norm.num_batches_tracked.get(&device);
+            statistics.push((norm.running_mean.get(&device), norm.running_var.get(&device), batches));
         }
     });
     let mut statistics = statistics.into_iter();
     model.visit_norms(&mut |_, norm| {
-        if let (Norm::Batch(norm), Some((mean, variance))) = (norm, statistics.next()) {
+        if let (Norm::Batch(norm), Some((mean, variance, batches))) = (norm, statistics.next()) {
             norm.running_mean.set(mean);
             norm.running_var.set(variance);
+            norm.num_batches_tracked.set(batches);
         }
     });
 }

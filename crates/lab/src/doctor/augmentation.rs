@@ -3,6 +3,7 @@
 use evenkeel_augment::Operation;
 use evenkeel_nn::Pass;
 use evenkeel_record::Severity;
+use evenkeel_statistics::wilson;
 
 use super::data::{joined, nearest};
 use super::{Outcome, finding};
@@ -51,20 +52,20 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
             if of_class.len() < 10 {
                 continue;
             }
-            let share = |answers: &[u32], as_class: u32| {
-                let taken = of_class.iter().filter(|&&i| answers[i] == as_class).count();
-                taken as f64 / of_class.len() as f64
+            let count = of_class.len() as u64;
+            let taken = |answers: &[u32], as_class: u32| {
+                of_class.iter().filter(|&&i| answers[i] == as_class).count() as u64
             };
             let others = (0..subject.data.classes.len() as u32).filter(|other| *other != class);
-            let Some(other) = others.max_by(|a, b| share(&after, *a).total_cmp(&share(&after, *b))) else {
+            let Some(other) = others.max_by_key(|other| taken(&after, *other)) else {
                 continue;
             };
-            let (before, turned) = (share(&plain, other), share(&after, other));
-            let confused = share(&predicted, other);
-            let changes = turned > 0.5 && turned > before + 0.35;
-            if !(changes && confused > before + 0.1 && confused > 0.2) {
+            let sure = |answers: &[u32]| wilson(taken(answers, other), count, 0.95);
+            let (before, turned, confused) = (sure(&plain), sure(&after), sure(&predicted));
+            if !(turned.low > 0.5 && turned.low > before.high && confused.low > before.high) {
                 continue;
             }
+            let share = |answers: &[u32]| 100.0 * taken(answers, other) as f64 / count as f64;
             let name = |class: u32| &subject.data.classes[class as usize];
             findings.push(finding(
                 Severity::Error,
@@ -77,9 +78,9 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
                     of_class.len(),
                     name(class),
                     name(other),
-                    100.0 * before,
-                    100.0 * turned,
-                    100.0 * confused,
+                    share(&plain),
+                    share(&after),
+                    share(&predicted),
                     name(other)
                 ),
                 "the operation does not keep the label (a mirror image of something with a side)",

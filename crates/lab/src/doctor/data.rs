@@ -11,7 +11,7 @@ use crate::data::{Kind, Split, rows};
 use crate::examples;
 use crate::probe::Subject;
 use crate::probe::score::mean_and_variance;
-use crate::probe::subject::{Batch, Views};
+use crate::probe::subject::Batch;
 
 const EXAMPLES: usize = 2048;
 
@@ -211,11 +211,7 @@ pub(super) fn check_shift(subject: &Subject) -> Result<Outcome, Error> {
     let classes = subject.data.classes.len();
     let of = |split| -> Result<Vec<Vec<Vec<f64>>>, Error> {
         let mut by_class = vec![Vec::new(); classes];
-        let views = Views {
-            most: EXAMPLES.div_ceil(256),
-            ..subject.clean(split, EXAMPLES)
-        };
-        for batch in subject.batches(&views)? {
+        for batch in subject.batches(&subject.clean(split, EXAMPLES))? {
             let [_, width] = batch.x.dims();
             let values = batch.x.into_data();
             let values: Vec<f64> = values.iter::<f64>().collect();

@@ -12,7 +12,7 @@ use crate::examples;
 use crate::model::Model;
 use crate::probe::Subject;
 use crate::probe::score::{Scores, scores};
-use crate::probe::subject::{BATCH, Views};
+use crate::probe::subject::Views;
 
 /// Loss and accuracy.
 #[derive(Clone, Copy)]
@@ -65,8 +65,6 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
 fn all<'a>(subject: &'a Subject, split: &'a Split) -> Views<'a> {
     Views {
         shuffle: None,
-        most: usize::MAX,
-        batch_size: BATCH.min(split.len()).max(1),
         ..subject.clean(split, usize::MAX)
     }
 }
@@ -211,7 +209,7 @@ fn hypotheses(subject: &Subject, split: &Split) -> Result<Vec<Hypothesis>, Error
 }
 
 /// The model whose last matrix, the classifier's, is multiplied by a factor.
-fn scale_last_weight(model: Model, factor: f64) -> Model {
+pub(super) fn scale_last_weight(model: Model, factor: f64) -> Model {
     struct Scale {
         seen: usize,
         last: usize,

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use evenkeel_nn::Pass;
 use evenkeel_record::{Line, Preparation, Severity};
 
+use super::evaluation::scale_last_weight;
 use super::{Outcome, finding};
 use crate::data::Dataset;
 use crate::error::Error;
@@ -195,6 +196,16 @@ fn first_steps(
             "train by Pass::train, or say in the recipe that norms are frozen",
         ),
     ];
+    let dropout = subject.recipe.model.dropout();
+    if dropout > 0.0 && dropout < 1.0 {
+        let unscaled = scale_last_weight(fresh.clone(), 1.0 - dropout);
+        let batches = subject.batches(&views)?;
+        found.push((
+            scores(&unscaled, &batches, |_| noisy()).loss(),
+            "kept values were not divided by the keep-probability",
+            "scale in training (inverted) or at test (classic), never in both or neither",
+        ));
+    }
     found.push((
         of(
             &Views {

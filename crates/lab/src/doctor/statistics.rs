@@ -6,6 +6,7 @@ use evenkeel_statistics::Sample;
 
 use super::{Outcome, finding};
 use crate::Error;
+use crate::evaluate::batch_size;
 use crate::probe::Subject;
 use crate::probe::layers::{channel_moments, observe};
 use crate::probe::norm_statistics::{Channel, NormStatistics, norm_statistics};
@@ -119,11 +120,10 @@ fn counted(subject: &Subject, norms: &[NormStatistics], averaged: bool) -> Optio
         ));
     }
     let steps = i64::try_from(subject.steps()).unwrap_or(i64::MAX);
-    let wrong = norms.iter().find(|norm| norm.tracked != steps)?;
-    // Averaged weights have statistics recomputed over the training data, in batches of evaluation.
-    if averaged && wrong.tracked > 1 {
-        return None;
+    if averaged {
+        return recalibrated(subject, norms);
     }
+    let wrong = norms.iter().find(|norm| norm.tracked != steps)?;
     let (title, cause) = match wrong.tracked {
         tracked if tracked == 2 * steps => (
             "running statistics were updated twice a step",
@@ -153,6 +153,26 @@ fn counted(subject: &Subject, norms: &[NormStatistics], averaged: bool) -> Optio
         ),
         cause,
         format!("use Pass::keep_statistics() or Pass::test() for every other forward; {RECALIBRATE}"),
+    ))
+}
+
+/// Averaged weights have statistics that were recomputed over the training data, in the batches of
+/// evaluation.
+fn recalibrated(subject: &Subject, norms: &[NormStatistics]) -> Option<Finding> {
+    let examples = subject.data.train.len();
+    let batches = examples.div_ceil(batch_size(examples)) as i64;
+    let wrong = norms.iter().find(|norm| norm.tracked != batches)?;
+    Some(finding(
+        Severity::Error,
+        "norm statistics",
+        "averaged weights have statistics that are not theirs",
+        format!(
+            "{} averaged {} batches in; the training data, over which the statistics of averaged weights are \
+             recomputed, are {batches}",
+            wrong.path, wrong.tracked
+        ),
+        "statistics of the weights before averaging, or averages of such, were kept",
+        RECALIBRATE,
     ))
 }
 

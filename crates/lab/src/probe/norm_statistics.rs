@@ -68,19 +68,19 @@ impl NormStatistics {
 
     /// The share r of their start (mean 0, variance 1) that is left in the running statistics, by least
     /// squares over the channels of running = r·start + (1 − r)·batches: a momentum that is too slow for
-    /// the number of steps leaves it in all of them alike.
+    /// the number of steps leaves it in means and variances alike, so the smaller of the two is told.
     pub fn share_of_start(&self) -> f64 {
-        let (mut products, mut squares) = (0.0, 0.0);
-        for channel in &self.channels {
-            for (running, start, batches) in [
-                (channel.running_mean, 0.0, channel.mean),
-                (channel.running_variance, 1.0, channel.variance),
-            ] {
-                products += (running - batches) * (start - batches);
-                squares += (start - batches).powi(2);
+        let share = |start: f64, running: fn(&Channel) -> f64, batches: fn(&Channel) -> f64| {
+            let (mut products, mut squares) = (0.0, 0.0);
+            for channel in &self.channels {
+                let from_start = start - batches(channel);
+                products += (running(channel) - batches(channel)) * from_start;
+                squares += from_start * from_start;
             }
-        }
-        if squares > 0.0 { products / squares } else { 0.0 }
+            if squares > 0.0 { products / squares } else { 0.0 }
+        };
+        let of_means = share(0.0, |c| c.running_mean, |c| c.mean);
+        of_means.min(share(1.0, |c| c.running_variance, |c| c.variance))
     }
 
     /// How the running means scatter: mean over the channels of the squared distance from the batches'

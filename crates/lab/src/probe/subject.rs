@@ -9,6 +9,7 @@ use evenkeel_record::{Line, Preparation, Run, RunFolder, Status};
 
 use super::score::{Scores, scores};
 use crate::data::{Dataset, Source, Split};
+use crate::evaluate::batch_size;
 use crate::examples::Use;
 use crate::fit::recipe_of;
 use crate::model::Model;
@@ -48,12 +49,11 @@ pub(crate) struct Views<'a> {
     pub epoch: u64,
     pub batch_size: usize,
     pub shuffle: Option<u64>,
+    /// Whether the incomplete last batch is left out: its statistics are not those of a batch.
+    pub drop_last: bool,
     /// Batches at most.
     pub most: usize,
 }
-
-/// Examples a batch where nothing depends on it.
-pub(crate) const BATCH: usize = 256;
 
 impl Subject {
     /// Opens a finished run: its model, and the data that it names as they are now.
@@ -117,8 +117,7 @@ impl Subject {
             workers: self.workers,
             prefetch: 2 * self.workers,
             shuffle: views.shuffle,
-            // Statistics of a part of a batch are not those of a batch.
-            drop_last: views.split.len() >= views.batch_size,
+            drop_last: views.drop_last,
         };
         let loader = Loader::new(examples, options)?;
         let batches = loader.epoch(views.epoch, 0).take(views.most);
@@ -138,7 +137,7 @@ impl Subject {
     /// About `count` examples of a split as the net sees them at test: which ones is a function of the
     /// run's seed.
     pub(crate) fn clean<'a>(&'a self, split: &'a Split, count: usize) -> Views<'a> {
-        let batch_size = BATCH.min(split.len()).max(1);
+        let batch_size = batch_size(split.len());
         Views {
             split,
             preparation: &self.run.preparation,
@@ -147,6 +146,7 @@ impl Subject {
             epoch: 0,
             batch_size,
             shuffle: Some(self.recipe.seed),
+            drop_last: false,
             most: count.div_ceil(batch_size).max(1),
         }
     }
@@ -161,6 +161,7 @@ impl Subject {
             epoch,
             batch_size: self.recipe.train.batch_size,
             shuffle: Some(self.recipe.seed),
+            drop_last: true,
             most,
         }
     }
