@@ -29,6 +29,8 @@ pub enum Command {
     Ablate(AblateArgs),
     /// Write a run's report anew
     Report(ReportArgs),
+    /// Look at a finished run with instruments: shifts, landscapes, redundancy, modes
+    Probe(ProbeArgs),
     /// Look for what is wrong with a finished run: evidence, likely cause and remedy of each finding
     Doctor(DoctorArgs),
     /// Fold a run's batch norms into the layers before them, for deployment
@@ -214,6 +216,20 @@ pub struct AblateArgs {
 pub struct ReportArgs {
     /// A run's folder
     pub run: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct ProbeArgs {
+    /// A finished run's folder, to which probe.json is written, and its report anew
+    pub run: PathBuf,
+    /// Instruments by name, with commas between them [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,

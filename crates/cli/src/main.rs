@@ -12,6 +12,7 @@ mod exit;
 mod fetch;
 mod fold;
 mod preview;
+mod probe;
 mod progress;
 mod say;
 mod show;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Ablate(args) => ablate::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Report(args) => show::report(&args),
         Command::Fold(args) => fold::run(&args),

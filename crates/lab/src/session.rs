@@ -35,6 +35,16 @@ impl<'a> Session<'a> {
                 .hold_out(recipe.data.validation, recipe.seed)
                 .map_err(|error| Error::Unfit(error.to_string()))?;
         }
+        Self::with(recipe, options, data, started)
+    }
+
+    /// Of data that are read already.
+    pub fn with(
+        recipe: &'a Recipe,
+        options: &'a FitOptions<'a>,
+        data: Dataset,
+        started: Instant,
+    ) -> Result<Self, Error> {
         let batch_size = recipe.train.batch_size;
         let check = recipe.model.check_statistics(&data.kind, batch_size);
         check.map_err(Error::Unfit)?;

@@ -1,6 +1,7 @@
 //! Whether the training did what the recipe says: its first steps, again.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use burn::tensor::Device;
 use evenkeel_nn::Pass;
@@ -39,7 +40,7 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
     if run.machine.device != "cpu" {
         return Outcome::skipped("the run was made on another kind of device");
     }
-    let session = Session::open(&subject.recipe, &options)?;
+    let session = Session::with(&subject.recipe, &options, subject.data.clone(), Instant::now())?;
     if let Err(difference) = provenance::expect_same_train(run, &session.data) {
         return Ok(Some(finding(
             Severity::Warning,

@@ -17,8 +17,6 @@ pub(crate) struct Seen {
     /// `[examples, values]`.
     pub input: Tensor<2>,
     pub output: Tensor<2>,
-    /// Mean and biased variance per channel that a norm used.
-    pub statistics: Option<(Tensor<1>, Tensor<1>)>,
 }
 
 #[derive(Default)]
@@ -44,7 +42,6 @@ impl Observer for Collector {
             shape: observation.shape.to_vec(),
             input: observation.input,
             output: observation.output,
-            statistics: observation.statistics,
         });
     }
 }

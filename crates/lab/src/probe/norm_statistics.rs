@@ -31,7 +31,6 @@ pub(crate) struct Channel {
     pub mean_deviation: f64,
     /// The same of the batches' variances, which are unbiased if the norm averages such.
     pub variance: f64,
-    pub variance_deviation: f64,
 }
 
 impl Channel {
@@ -153,14 +152,13 @@ fn channel_of(running: &State, batches: &[State], channel: usize) -> Channel {
         mean_and_variance(&values)
     };
     let (mean, of_means) = over(|state| &state.mean);
-    let (variance, of_variances) = over(|state| &state.variance);
+    let (variance, _) = over(|state| &state.variance);
     Channel {
         running_mean: running.mean[channel],
         running_variance: running.variance[channel],
         mean,
         mean_deviation: of_means.sqrt(),
         variance,
-        variance_deviation: of_variances.sqrt(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! A trained net and its data, as instruments look at them.
 
-use std::path::PathBuf;
-
 use burn::tensor::{Device, Tensor, TensorData};
 use evenkeel_augment::{Loader, LoaderOptions, Operation};
 use evenkeel_nn::Pass;
@@ -18,7 +16,6 @@ use crate::{Error, examples, weights};
 
 /// A finished run, opened.
 pub struct Subject {
-    pub(crate) folder: PathBuf,
     pub(crate) run: Run,
     pub(crate) metrics: Vec<Line>,
     pub(crate) recipe: Recipe,
@@ -90,7 +87,6 @@ impl Subject {
         let model = recipe.model.build(&data.kind, data.classes.len(), &device);
         let model = weights::from_safetensors(model.map_err(Error::Unfit)?, &folder.model())?;
         Ok(Self {
-            folder: folder.path().to_owned(),
             metrics: folder.read_metrics()?,
             run,
             recipe,
