@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod averages;
+mod chart;
 mod comparison;
 mod confusion;
+mod findings;
 mod forest;
 mod html;
 mod page;
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use evenkeel_record::{Comparison, Error, RunFolder, write_atomic};
 
 pub use comparison::render as render_comparison;
-pub use page::render;
+pub use page::{render, render_examined};
 
 /// Writes a run's `report.html` and returns its path. A run that is not finished, or that failed,
 /// has a report too: it says so.
@@ -30,12 +32,14 @@ pub fn write(folder: &RunFolder) -> Result<PathBuf, Error> {
     let evaluation = folder.read_evaluation()?;
     let averages = folder.read_averaging()?;
     let path = folder.report();
-    let page = render(
+    let page = render_examined(
         folder.path(),
         &run,
         &metrics,
         evaluation.as_ref(),
         &averages,
+        folder.read_diagnosis()?.as_ref(),
+        folder.read_probe()?.as_ref(),
     );
     write_atomic(&path, page.as_bytes())?;
     Ok(path)

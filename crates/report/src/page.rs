@@ -3,15 +3,17 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use evenkeel_record::{Averaging, Evaluation, Line, Mistake, Quality, Run, SheetRow, Status};
+use evenkeel_record::{
+    Averaging, Diagnosis, Evaluation, Line, Mistake, Probe, Quality, Run, SheetRow, Status,
+};
 
 use crate::html::{document, duration, escape, grouped, percent};
 use crate::picture::image;
 use crate::plot::{Plot, Series, smoothed};
 use crate::reliability::with_range;
-use crate::{averages, confusion, reliability};
+use crate::{averages, confusion, findings, reliability};
 
-/// The whole file.
+/// The whole file of a run that nobody examined.
 ///
 /// `folder` is the run's, for the command that goes on with it.
 pub fn render(
@@ -21,9 +23,23 @@ pub fn render(
     evaluation: Option<&Evaluation>,
     averages: &[Averaging],
 ) -> String {
+    render_examined(folder, run, metrics, evaluation, averages, None, None)
+}
+
+/// The whole file, with what the doctor found and instruments measured.
+pub fn render_examined(
+    folder: &Path,
+    run: &Run,
+    metrics: &[Line],
+    evaluation: Option<&Evaluation>,
+    averages: &[Averaging],
+    diagnosis: Option<&Diagnosis>,
+    probe: Option<&Probe>,
+) -> String {
     let mut body = String::new();
     header(&mut body, folder, run);
     headline(&mut body, run, metrics);
+    body.push_str(&diagnosis.map_or_else(String::new, findings::diagnosis));
     plots(&mut body, run, metrics);
     if let Some(evaluation) = evaluation {
         sheet(&mut body, run, &evaluation.sheet);
@@ -33,6 +49,7 @@ pub fn render(
         }
     }
     body.push_str(&averages::render(averages));
+    body.push_str(&probe.map_or_else(String::new, findings::probe));
     repeat(&mut body, run);
     document(&format!("Evenkeel: {}", run.data.source), &body)
 }

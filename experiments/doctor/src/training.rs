@@ -4,7 +4,6 @@
 //! that). Its run folder is the one that `evenkeel train` wrote for the recipe, with log, weights and results
 //! replaced by its own.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -522,8 +521,46 @@ pub fn shuffle(labels: &mut [u8], seed: u64) {
     Key::from_seed(seed).child("labels").draws().shuffle(labels);
 }
 
-/// A folder below `place`.
-pub fn folder(place: &Path, name: &str) -> RunFolder {
-    RunFolder::new(place.join(name))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::{CONVNET, clothes};
+    use crate::images::Clothes;
 
+    /// What is found in a faulty loop is then the fault, not the loop.
+    #[test]
+    fn without_a_fault_the_loop_is_the_programs() {
+        let place = tempfile::tempdir().unwrap();
+        let data = clothes(&Clothes::load(), 5);
+        data.write(&place.path().join("images"));
+        let settings = [
+            format!("data.source=idx:{}", place.path().join("images").display()),
+            "train.epochs=2".into(),
+            "decay.penalty={kind=\"l2\",strength=0.001}".into(),
+        ];
+        let recipe = Recipe::parse(CONVNET, "test", &settings).unwrap();
+        let folder = RunFolder::new(place.path().join("run"));
+        let sound = sound(&recipe, &folder);
+        let logged = folder.read_metrics().unwrap();
+        let weights = std::fs::read(folder.model()).unwrap();
+        retrain(&recipe, &data, &folder, &Loop::default(), &Evaluation::default());
+        let steps = |lines: Vec<Line>| -> Vec<(u64, f64, f64)> {
+            let steps = lines.into_iter().filter_map(|line| match line {
+                Line::Step {
+                    step,
+                    loss,
+                    learning_rate,
+                    ..
+                } => Some((step, loss, learning_rate)),
+                Line::Epoch { .. } => None,
+            });
+            steps.collect()
+        };
+        assert_eq!(steps(folder.read_metrics().unwrap()), steps(logged));
+        assert_eq!(std::fs::read(folder.model()).unwrap(), weights);
+        let results = folder.read_run().unwrap().results.unwrap();
+        let expected = sound.results.unwrap();
+        assert_eq!(results.test_accuracy, expected.test_accuracy);
+        assert!((results.test_loss - expected.test_loss).abs() < 1e-6);
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether running statistics are those of the training's batches.
 
 use evenkeel_nn::Pass;
-use evenkeel_record::{Finding, Severity};
+use evenkeel_record::{Finding, Line, Severity};
 use evenkeel_statistics::Sample;
 
 use super::{Outcome, finding};
@@ -38,7 +38,7 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
     let cost = Cost::measure(subject, &batches, averaged);
     let found = counted(subject, &norms, averaged)
         .or_else(|| left_from_start(&norms, &cost))
-        .or_else(|| scattered(&norms, &cost, averaged))
+        .or_else(|| scattered(&norms, &cost, averaged, settled(subject)))
         .or_else(|| biased(&norms));
     Ok(found.into())
 }
@@ -99,6 +99,18 @@ impl Cost {
             100.0 * self.by_batch.accuracy()
         )
     }
+}
+
+/// Whether the weights hardly moved while the running statistics were made, the last 30 steps: by rates of at
+/// most a tenth of the highest.
+fn settled(subject: &Subject) -> bool {
+    let rates = subject.metrics.iter().filter_map(|line| match line {
+        Line::Step { learning_rate, .. } => Some(*learning_rate),
+        Line::Epoch { .. } => None,
+    });
+    let rates: Vec<f64> = rates.collect();
+    let highest = rates.iter().copied().fold(0.0, f64::max);
+    rates.len() > 60 && rates[rates.len() - 30..].iter().all(|rate| *rate <= 0.1 * highest)
 }
 
 /// The norms count their updates: as many as there were steps.
@@ -201,13 +213,15 @@ fn left_from_start(norms: &[NormStatistics], cost: &Cost) -> Option<Finding> {
 }
 
 /// Statistics that are not the batches': stale, of other data, of a few examples.
-fn scattered(norms: &[NormStatistics], cost: &Cost, averaged: bool) -> Option<Finding> {
+fn scattered(norms: &[NormStatistics], cost: &Cost, averaged: bool, settled: bool) -> Option<Finding> {
     let scatter: Vec<f64> = norms.iter().map(NormStatistics::scatter).collect();
     let worst = norms
         .iter()
         .zip(&scatter)
         .max_by(|a, b| a.1.total_cmp(b.1))?;
-    if !cost.is_high() {
+    let channels: usize = norms.iter().map(|norm| norm.channels.len()).sum();
+    let few = settled && channels >= 16 && mean(&scatter) > 0.5;
+    if !(cost.is_high() || few) {
         return None;
     }
     let cause = if averaged {
@@ -218,7 +232,7 @@ fn scattered(norms: &[NormStatistics], cost: &Cost, averaged: bool) -> Option<Fi
         "they are of other weights, other data or other noise than the training's"
     };
     Some(finding(
-        Severity::Error,
+        if cost.is_high() { Severity::Error } else { Severity::Warning },
         "norm statistics",
         "running statistics are not those of the training's batches",
         format!(

@@ -138,7 +138,7 @@ mod tests {
     fn a_planted_shift_is_measured() {
         let train = rows(2000, 1, 3.0, 2.0);
         let none = shift(&train, &rows(1000, 2, 3.0, 2.0)).unwrap();
-        assert!(none.value < 0.05 && none.interval[0] == 0.0, "{none:?}");
+        assert!(none.value < 0.1 && none.interval[0] == 0.0, "{none:?}");
         // By one in units of a deviation of 2.
         let half = shift(&train, &rows(1000, 3, 4.0, 2.0)).unwrap();
         assert!((half.value - 0.5).abs() < 0.05, "{half:?}");
