@@ -38,12 +38,18 @@ fn told(diagnosis: &Diagnosis) -> String {
             finding.title, finding.evidence, finding.cause, finding.remedy
         );
     }
-    let skipped = diagnosis.checks.iter().filter(|check| check.skipped.is_some());
+    let skipped = diagnosis
+        .checks
+        .iter()
+        .filter(|check| check.skipped.is_some());
     for check in skipped {
         let why = check.skipped.as_deref().unwrap_or_default();
         text += &format!("not checked: {}: {why}\n", check.name);
     }
-    let checked = diagnosis.checks.iter().filter(|check| check.skipped.is_none());
+    let checked = diagnosis
+        .checks
+        .iter()
+        .filter(|check| check.skipped.is_none());
     let found = match diagnosis.findings.len() {
         0 => "nothing was found".to_owned(),
         1 => "1 finding".to_owned(),

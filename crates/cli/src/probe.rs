@@ -35,8 +35,15 @@ pub fn run(args: &ProbeArgs) -> Result<ExitCode, Failure> {
 }
 
 fn told(instrument: &Instrument) -> String {
-    let mut text = format!("\n{} ({})\n  {}\n", instrument.title, instrument.name, instrument.meaning);
-    let width = instrument.readings.iter().map(|reading| reading.of.chars().count()).max();
+    let mut text = format!(
+        "\n{} ({})\n  {}\n",
+        instrument.title, instrument.name, instrument.meaning
+    );
+    let width = instrument
+        .readings
+        .iter()
+        .map(|reading| reading.of.chars().count())
+        .max();
     let width = width.unwrap_or(0);
     for reading in &instrument.readings {
         let [low, high] = reading.interval;

@@ -15,7 +15,11 @@ impl Probe {
     /// Takes in what was measured later: of an instrument that is known already, the later.
     pub fn update(&mut self, later: Self) {
         for instrument in later.instruments {
-            match self.instruments.iter_mut().find(|known| known.name == instrument.name) {
+            match self
+                .instruments
+                .iter_mut()
+                .find(|known| known.name == instrument.name)
+            {
                 Some(known) => *known = instrument,
                 None => self.instruments.push(instrument),
             }

@@ -45,7 +45,13 @@ pub fn render(figure: &Figure) -> String {
         .iter()
         .enumerate()
         .filter(|_| figure.curves.len() > 1)
-        .map(|(index, curve)| format!("<span class=\"key arm{}\"><i></i>{}</span>", color(index), escape(&curve.name)))
+        .map(|(index, curve)| {
+            format!(
+                "<span class=\"key arm{}\"><i></i>{}</span>",
+                color(index),
+                escape(&curve.name)
+            )
+        })
         .collect();
     format!(
         "<figure class=\"card\"><figcaption>{title}<span class=\"legend\">{legend}</span></figcaption>{svg}</figure>"
@@ -75,7 +81,12 @@ fn alternative(figure: &Figure) -> String {
             number(high.y)
         ))
     });
-    format!("{}, {}: {}", figure.title, figure.y, curves.collect::<Vec<_>>().join("; "))
+    format!(
+        "{}, {}: {}",
+        figure.title,
+        figure.y,
+        curves.collect::<Vec<_>>().join("; ")
+    )
 }
 
 /// A number for people, with three digits that count.
@@ -119,15 +130,33 @@ impl Axes {
         let logarithmic_x = figure.logarithmic && points().all(|point| point.x > 0.0);
         let named = !figure.places.is_empty();
         let bottom = HEIGHT - BOTTOM;
-        let height = if named { HEIGHT - BOTTOM + NAMES } else { HEIGHT };
+        let height = if named {
+            HEIGHT - BOTTOM + NAMES
+        } else {
+            HEIGHT
+        };
         // Intervals of a few values can be wide beyond all measure: as far as the values go twice over.
-        let room = 1.0_f64.max(high - low).min(2.0 * (high - low).max(0.05 * high.abs()).max(1e-9));
+        let room = 1.0_f64
+            .max(high - low)
+            .min(2.0 * (high - low).max(0.05 * high.abs()).max(1e-9));
         let ends = points().flat_map(|point| point.interval);
-        let ends = ends.filter(|end| end.is_finite()).map(|end| end.clamp(low - room, high + room));
-        let on_y = |value: f64| if logarithmic_y { value.max(low / 2.0).log10() } else { value };
+        let ends = ends
+            .filter(|end| end.is_finite())
+            .map(|end| end.clamp(low - room, high + room));
+        let on_y = |value: f64| {
+            if logarithmic_y {
+                value.max(low / 2.0).log10()
+            } else {
+                value
+            }
+        };
         let on_x = |value: f64| if logarithmic_x { value.log10() } else { value };
         Self {
-            x: Scale::fit(points().map(|point| on_x(point.x)), LEFT + 10.0, WIDTH - RIGHT - 10.0),
+            x: Scale::fit(
+                points().map(|point| on_x(point.x)),
+                LEFT + 10.0,
+                WIDTH - RIGHT - 10.0,
+            ),
             y: Scale::fit(values().chain(ends).map(on_y), bottom, TOP),
             logarithmic_x,
             logarithmic_y,
@@ -137,11 +166,19 @@ impl Axes {
     }
 
     fn x(&self, value: f64) -> f64 {
-        self.x.at(if self.logarithmic_x { value.log10() } else { value })
+        self.x.at(if self.logarithmic_x {
+            value.log10()
+        } else {
+            value
+        })
     }
 
     fn y(&self, value: f64) -> f64 {
-        let value = if self.logarithmic_y { value.max(f64::MIN_POSITIVE).log10() } else { value };
+        let value = if self.logarithmic_y {
+            value.max(f64::MIN_POSITIVE).log10()
+        } else {
+            value
+        };
         self.y.at(value).clamp(TOP, self.bottom)
     }
 
@@ -156,7 +193,11 @@ impl Axes {
                 at + 4.0
             );
         }
-        let _ = write!(svg, "<text class=\"axis\" x=\"4\" y=\"12\">{}</text>", escape(&figure.y));
+        let _ = write!(
+            svg,
+            "<text class=\"axis\" x=\"4\" y=\"12\">{}</text>",
+            escape(&figure.y)
+        );
         if figure.places.is_empty() {
             for (at, text) in ticks(&self.x, self.logarithmic_x, 8) {
                 let _ = write!(
@@ -201,17 +242,26 @@ fn ticks(scale: &Scale, logarithmic: bool, count: usize) -> Vec<(f64, String)> {
     if !logarithmic {
         let ticks = scale.ticks(count);
         let step = ticks.get(1).map_or(1.0, |second| second - ticks[0]);
-        return ticks.iter().map(|tick| (scale.at(*tick), label(*tick, step).replace('-', "−"))).collect();
+        return ticks
+            .iter()
+            .map(|tick| (scale.at(*tick), label(*tick, step).replace('-', "−")))
+            .collect();
     }
     let powers: Vec<i32> = (scale.low.ceil() as i32..=scale.high.floor() as i32).collect();
     let mut values: Vec<f64> = powers.iter().map(|power| 10_f64.powi(*power)).collect();
     // Within one or two powers, 2 and 5 times each as well.
     if powers.len() < 3 {
         let first = scale.low.floor() as i32;
-        let all = (first..=scale.high.floor() as i32).flat_map(|power| [1.0, 2.0, 5.0].map(|f| f * 10_f64.powi(power)));
-        values = all.filter(|value| (scale.low..=scale.high).contains(&value.log10())).collect();
+        let all = (first..=scale.high.floor() as i32)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|f| f * 10_f64.powi(power)));
+        values = all
+            .filter(|value| (scale.low..=scale.high).contains(&value.log10()))
+            .collect();
     }
-    values.into_iter().map(|value| (scale.at(value.log10()), number(value))).collect()
+    values
+        .into_iter()
+        .map(|value| (scale.at(value.log10()), number(value)))
+        .collect()
 }
 
 fn draw(svg: &mut String, axes: &Axes, points: &[&Point], color: usize) {
@@ -233,7 +283,11 @@ fn draw(svg: &mut String, axes: &Axes, points: &[&Point], color: usize) {
         .map(|point| format!("{:.1},{:.1}", axes.x(point.x), axes.y(point.y)))
         .collect();
     if path.len() > 1 {
-        let _ = write!(svg, "<polyline class=\"line arm{color}\" points=\"{}\"/>", path.join(" "));
+        let _ = write!(
+            svg,
+            "<polyline class=\"line arm{color}\" points=\"{}\"/>",
+            path.join(" ")
+        );
     }
     for point in points {
         let _ = write!(
@@ -273,8 +327,14 @@ mod tests {
     #[test]
     fn a_figure_says_what_it_shows() {
         let html = render(&figure(&[0.25, 3.0]));
-        assert!(html.contains("one is lowest at first (0.25) and highest at second (3)"), "{html}");
-        assert!(html.contains("A &lt;figure&gt;") && !html.contains("<figure>\""), "{html}");
+        assert!(
+            html.contains("one is lowest at first (0.25) and highest at second (3)"),
+            "{html}"
+        );
+        assert!(
+            html.contains("A &lt;figure&gt;") && !html.contains("<figure>\""),
+            "{html}"
+        );
         assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
     }
 

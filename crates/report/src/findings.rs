@@ -9,7 +9,11 @@ use crate::html::escape;
 
 /// Findings, worst first, or that there are none.
 pub fn diagnosis(diagnosis: &Diagnosis) -> String {
-    let checked = diagnosis.checks.iter().filter(|check| check.skipped.is_none()).count();
+    let checked = diagnosis
+        .checks
+        .iter()
+        .filter(|check| check.skipped.is_none())
+        .count();
     let mut html = format!(
         "<h2>The doctor</h2><p>{} in {checked} checks of what holds for every sound run.</p>",
         match diagnosis.findings.len() {
@@ -21,12 +25,22 @@ pub fn diagnosis(diagnosis: &Diagnosis) -> String {
     for finding in &diagnosis.findings {
         html.push_str(&card(finding));
     }
-    html.push_str("<div class=\"card\"><details><summary>What was looked at</summary><ul class=\"checks\">");
+    html.push_str(
+        "<div class=\"card\"><details><summary>What was looked at</summary><ul class=\"checks\">",
+    );
     for check in &diagnosis.checks {
         let skipped = check.skipped.as_ref().map_or_else(String::new, |why| {
-            format!(" <span class=\"quiet\">Not checked: {}.</span>", escape(why))
+            format!(
+                " <span class=\"quiet\">Not checked: {}.</span>",
+                escape(why)
+            )
         });
-        let _ = write!(html, "<li><b>{}</b>: {}.{skipped}</li>", escape(&check.name), escape(&check.holds));
+        let _ = write!(
+            html,
+            "<li><b>{}</b>: {}.{skipped}</li>",
+            escape(&check.name),
+            escape(&check.holds)
+        );
     }
     html.push_str("</ul></details></div>");
     html

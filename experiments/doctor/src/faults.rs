@@ -10,8 +10,8 @@ use evenkeel_record::{Preparation, RunFolder};
 
 use crate::images::{Clothes, Data, Filter};
 use crate::training::{
-    self, Evaluation, Loop, biased, configure_norms, record, retrain, scale_dropout, shuffle, slow, sound,
-    take_statistics, train, write,
+    self, Evaluation, Loop, biased, configure_norms, record, retrain, scale_dropout, shuffle, slow,
+    sound, take_statistics, train, write,
 };
 
 /// A fault by name.
@@ -130,15 +130,34 @@ pub const FAULTS: &[Fault] = &[
         trained(recipe, data, folder, &of);
     }),
     Fault {
-        settings: &["train.weight_average=0.98", "schedule={kind=\"constant\"}", "optimizer.learning_rate=0.05"],
-        ..fault("statistics stale after weight averaging", stale_after_averaging)
+        settings: &[
+            "train.weight_average=0.98",
+            "schedule={kind=\"constant\"}",
+            "optimizer.learning_rate=0.05",
+        ],
+        ..fault(
+            "statistics stale after weight averaging",
+            stale_after_averaging,
+        )
     },
     fault("statistics of one batch", |recipe, data, folder| {
         let mut run = folder.read_run().expect("a run");
         let (model, lines) = train(recipe, data, &run.preparation, &Loop::default(), None);
-        model.forward(training::batch(&data.train, 20, &run.preparation), &Pass::recalibrate());
+        model.forward(
+            training::batch(&data.train, 20, &run.preparation),
+            &Pass::recalibrate(),
+        );
         let (of, evaluation) = (Loop::default(), Evaluation::default());
-        write(recipe, data, folder, &mut run, &model, &lines, &of, &evaluation);
+        write(
+            recipe,
+            data,
+            folder,
+            &mut run,
+            &model,
+            &lines,
+            &of,
+            &evaluation,
+        );
     }),
     Fault {
         base: MLP,
@@ -171,14 +190,31 @@ pub const FAULTS: &[Fault] = &[
             ..Loop::default()
         };
         let (model, lines) = train(recipe, data, &run.preparation, &of, Some(start.train()));
-        write(recipe, data, folder, &mut run, &model, &lines, &of, &Evaluation::default());
+        write(
+            recipe,
+            data,
+            folder,
+            &mut run,
+            &model,
+            &lines,
+            &of,
+            &Evaluation::default(),
+        );
     }),
     Fault {
-        settings: &["train.batch_size=1", "train.epochs=2", "optimizer.learning_rate=0.01"],
+        settings: &[
+            "train.batch_size=1",
+            "train.epochs=2",
+            "optimizer.learning_rate=0.01",
+        ],
         ..fault("batches of 1", none)
     },
     Fault {
-        settings: &["train.batch_size=2", "train.epochs=3", "optimizer.learning_rate=0.02"],
+        settings: &[
+            "train.batch_size=2",
+            "train.epochs=3",
+            "optimizer.learning_rate=0.02",
+        ],
         ..fault("batches of 2", none)
     },
     fault("dropout left on at test", |recipe, data, folder| {
@@ -206,20 +242,29 @@ pub const FAULTS: &[Fault] = &[
         ..fault("dropout before batch norm", none)
     },
     Fault {
-        settings: &["decay.penalty.kind=\"l2\"", "decay.penalty.strength=0.002", "decay.roles=[\"weight\",\"bias\",\"norm\"]"],
+        settings: &[
+            "decay.penalty.kind=\"l2\"",
+            "decay.penalty.strength=0.002",
+            "decay.roles=[\"weight\",\"bias\",\"norm\"]",
+        ],
         ..fault("decay on norms and biases", none)
     },
     Fault {
         settings: &["decay.penalty.kind=\"l2\"", "decay.penalty.strength=0.002"],
-        ..fault("decay on norms and biases that the recipe excludes", |recipe, data, folder| {
-            let of = Loop {
-                decay: |recipe| {
-                    WeightDecay::new(recipe.decay.penalty).including(Role::Bias).including(Role::Norm)
-                },
-                ..Loop::default()
-            };
-            trained(recipe, data, folder, &of);
-        })
+        ..fault(
+            "decay on norms and biases that the recipe excludes",
+            |recipe, data, folder| {
+                let of = Loop {
+                    decay: |recipe| {
+                        WeightDecay::new(recipe.decay.penalty)
+                            .including(Role::Bias)
+                            .including(Role::Norm)
+                    },
+                    ..Loop::default()
+                };
+                trained(recipe, data, folder, &of);
+            },
+        )
     },
     fault("the same noise every epoch", |recipe, data, folder| {
         let of = Loop {
@@ -253,20 +298,26 @@ pub const FAULTS: &[Fault] = &[
         };
         retrain(recipe, data, folder, &of, &evaluation);
     }),
-    fault("normalization constants missing at test", |recipe, data, folder| {
-        let evaluation = Evaluation {
-            preparation: constants(0.0, 1.0),
-            ..Evaluation::default()
-        };
-        measured(recipe, data, folder, &evaluation);
-    }),
-    fault("normalization constants missing in training", |recipe, data, folder| {
-        let of = Loop {
-            preparation: constants(0.0, 1.0),
-            ..Loop::default()
-        };
-        trained(recipe, data, folder, &of);
-    }),
+    fault(
+        "normalization constants missing at test",
+        |recipe, data, folder| {
+            let evaluation = Evaluation {
+                preparation: constants(0.0, 1.0),
+                ..Evaluation::default()
+            };
+            measured(recipe, data, folder, &evaluation);
+        },
+    ),
+    fault(
+        "normalization constants missing in training",
+        |recipe, data, folder| {
+            let of = Loop {
+                preparation: constants(0.0, 1.0),
+                ..Loop::default()
+            };
+            trained(recipe, data, folder, &of);
+        },
+    ),
     Fault {
         data: |clothes, seed| clothes.sample(600, 600, seed, Filter::Nearest),
         ..fault("another resize filter at test", none)
@@ -310,13 +361,16 @@ pub const FAULTS: &[Fault] = &[
     }),
     Fault {
         settings: &["model.dropout=0.5"],
-        ..fault("masks that keep everything (rand < p/p)", |recipe, data, folder| {
-            let of = Loop {
-                pass: |seed, step| Pass::train(seed, step).without_noise(),
-                ..Loop::default()
-            };
-            trained(recipe, data, folder, &of);
-        })
+        ..fault(
+            "masks that keep everything (rand < p/p)",
+            |recipe, data, folder| {
+                let of = Loop {
+                    pass: |seed, step| Pass::train(seed, step).without_noise(),
+                    ..Loop::default()
+                };
+                trained(recipe, data, folder, &of);
+            },
+        )
     },
     unlisted("a layer that is not trained", |recipe, data, folder| {
         let of = Loop {
@@ -325,27 +379,36 @@ pub const FAULTS: &[Fault] = &[
         };
         trained(recipe, data, folder, &of);
     }),
-    unlisted("a schedule that is never stepped", |recipe, data, folder| {
-        let of = Loop {
-            rate: |recipe, _, _| recipe.optimizer.learning_rate(),
-            ..Loop::default()
-        };
-        trained(recipe, data, folder, &of);
-    }),
-    unlisted("softmax before a loss that takes logits", |recipe, data, folder| {
-        let of = Loop {
-            softmax_twice: true,
-            ..Loop::default()
-        };
-        trained(recipe, data, folder, &of);
-    }),
-    unlisted("test figures of the training images", |recipe, data, folder| {
-        let evaluation = Evaluation {
-            on_training_images: true,
-            ..Evaluation::default()
-        };
-        measured(recipe, data, folder, &evaluation);
-    }),
+    unlisted(
+        "a schedule that is never stepped",
+        |recipe, data, folder| {
+            let of = Loop {
+                rate: |recipe, _, _| recipe.optimizer.learning_rate(),
+                ..Loop::default()
+            };
+            trained(recipe, data, folder, &of);
+        },
+    ),
+    unlisted(
+        "softmax before a loss that takes logits",
+        |recipe, data, folder| {
+            let of = Loop {
+                softmax_twice: true,
+                ..Loop::default()
+            };
+            trained(recipe, data, folder, &of);
+        },
+    ),
+    unlisted(
+        "test figures of the training images",
+        |recipe, data, folder| {
+            let evaluation = Evaluation {
+                on_training_images: true,
+                ..Evaluation::default()
+            };
+            measured(recipe, data, folder, &evaluation);
+        },
+    ),
     unlisted("weights of another epoch saved", |recipe, data, folder| {
         let mut run = folder.read_run().expect("a run");
         let early = Loop {
@@ -356,7 +419,16 @@ pub const FAULTS: &[Fault] = &[
         let (model, _) = train(recipe, data, &run.preparation, &early, None);
         let results = run.results;
         let (of, evaluation) = (Loop::default(), Evaluation::default());
-        write(recipe, data, folder, &mut run, &model, &lines, &of, &evaluation);
+        write(
+            recipe,
+            data,
+            folder,
+            &mut run,
+            &model,
+            &lines,
+            &of,
+            &evaluation,
+        );
         run.results = results;
         folder.write_run(&run).expect("a record");
     }),
@@ -402,13 +474,21 @@ fn stale_after_averaging(recipe: &Recipe, data: &Data, folder: &RunFolder) {
         let data = evenkeel_lab::data::Dataset::open(&source).expect("the data");
         let device = burn::tensor::Device::flex();
         let built = recipe.model.build(&data.kind, data.classes.len(), &device);
-        evenkeel_lab::weights::from_safetensors(built.expect("a net"), &folder.model()).expect("weights")
+        evenkeel_lab::weights::from_safetensors(built.expect("a net"), &folder.model())
+            .expect("weights")
     };
     take_statistics(&mut model, &raw);
     let bytes = evenkeel_lab::weights::to_safetensors(&model).expect("weights");
     std::fs::write(folder.model(), bytes).expect("a file");
     std::fs::remove_dir_all(folder.checkpoint()).ok();
-    record(recipe, data, folder, &mut run, &model, &Evaluation::default());
+    record(
+        recipe,
+        data,
+        folder,
+        &mut run,
+        &model,
+        &Evaluation::default(),
+    );
 }
 
 impl Fault {
@@ -417,7 +497,10 @@ impl Fault {
         let data = (self.data)(clothes, seed);
         let images = place.join("images");
         data.write(&images);
-        let mut settings = vec![format!("data.source=idx:{}", images.display()), format!("seed={seed}")];
+        let mut settings = vec![
+            format!("data.source=idx:{}", images.display()),
+            format!("seed={seed}"),
+        ];
         settings.extend(self.settings.iter().map(|setting| (*setting).to_owned()));
         let recipe = Recipe::parse(self.base, self.name, &settings).expect("a recipe");
         let folder = RunFolder::new(place.join("run"));

@@ -61,7 +61,10 @@ impl Clothes {
             Key::from_seed(seed).child(name).draws().shuffle(&mut order);
             order.truncate(count);
             Images {
-                pixels: order.iter().map(|&i| small(&pixels[i * 784..][..784], filter)).collect(),
+                pixels: order
+                    .iter()
+                    .map(|&i| small(&pixels[i * 784..][..784], filter))
+                    .collect(),
                 labels: order.iter().map(|&i| labels[i] as u8).collect(),
             }
         };

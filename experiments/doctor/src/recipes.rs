@@ -37,32 +37,94 @@ pub const RECIPES: &[Sound] = &[
     convnet("no noise", &["model.dropout=0.0", "augment.operations=[]"]),
     convnet("group norm", &["model.norm={group=4}"]),
     convnet("layer norm", &["model.norm=\"layer\""]),
-    convnet("instance norm", &["model.norm=\"instance\"", "train.epochs=24"]),
-    convnet("no norm", &["model.norm=\"none\"", "train.epochs=24", "train.clip_norm=1.0"]),
+    convnet(
+        "instance norm",
+        &["model.norm=\"instance\"", "train.epochs=24"],
+    ),
+    convnet(
+        "no norm",
+        &[
+            "model.norm=\"none\"",
+            "train.epochs=24",
+            "train.clip_norm=1.0",
+        ],
+    ),
     convnet("dropout 0.5", &["model.dropout=0.5"]),
     convnet("label smoothing", &["train.label_smoothing=0.1"]),
-    convnet("constant rate", &["schedule={kind=\"constant\"}", "optimizer.learning_rate=0.05"]),
+    convnet(
+        "constant rate",
+        &[
+            "schedule={kind=\"constant\"}",
+            "optimizer.learning_rate=0.05",
+        ],
+    ),
     convnet("cosine", &["schedule={kind=\"cosine\"}"]),
     convnet("decay", &["decay.penalty={kind=\"l2\",strength=0.002}"]),
-    convnet("decoupled decay", &["decay.penalty={kind=\"decoupled\",strength=0.01}"]),
+    convnet(
+        "decoupled decay",
+        &["decay.penalty={kind=\"decoupled\",strength=0.01}"],
+    ),
     convnet("AdamW", &["optimizer={kind=\"adamw\",learning_rate=0.005}"]),
     convnet("averaged weights", &["train.weight_average=0.9"]),
     convnet("clipping", &["train.clip_norm=0.5"]),
     convnet("large batches", &["train.batch_size=50", "train.epochs=24"]),
-    convnet("batches of 8", &["train.batch_size=8", "optimizer.learning_rate=0.05"]),
-    convnet("flips", &["augment.operations=[{op=\"horizontal_flip\",probability=0.5}]"]),
-    convnet("crops", &["augment.operations=[{op=\"random_crop\",height=14,width=14,padding=2}]"]),
-    convnet("strong cutout", &["augment.operations=[{op=\"cutout\",size=7,probability=1.0}]"]),
-    convnet("RandAugment", &["augment.operations=[{op=\"rand_augment\",count=1,magnitude=4}]"]),
+    convnet(
+        "batches of 8",
+        &["train.batch_size=8", "optimizer.learning_rate=0.05"],
+    ),
+    convnet(
+        "flips",
+        &["augment.operations=[{op=\"horizontal_flip\",probability=0.5}]"],
+    ),
+    convnet(
+        "crops",
+        &["augment.operations=[{op=\"random_crop\",height=14,width=14,padding=2}]"],
+    ),
+    convnet(
+        "strong cutout",
+        &["augment.operations=[{op=\"cutout\",size=7,probability=1.0}]"],
+    ),
+    convnet(
+        "RandAugment",
+        &["augment.operations=[{op=\"rand_augment\",count=1,magnitude=4}]"],
+    ),
     convnet("held-out data", &["data.validation=0.25"]),
-    convnet("deeper", &["model.widths=[8,8,16,16]", "model.pool_after=[0,1]"]),
+    convnet(
+        "deeper",
+        &["model.widths=[8,8,16,16]", "model.pool_after=[0,1]"],
+    ),
     convnet("long", &["train.epochs=40"]),
     mlp("mlp", &[]),
-    mlp("mlp, group norm, dropout", &["model.norm={group=4}", "model.dropout=0.2"]),
-    mlp("mlp, layer norm, dropout", &["model.norm=\"layer\"", "model.dropout=0.3"]),
-    mlp("mlp, no norm, dropout", &["model.norm=\"none\"", "model.dropout=0.3", "train.epochs=24"]),
-    mlp("mlp, AdamW, long", &["optimizer={kind=\"adamw\",learning_rate=0.003}", "train.epochs=40"]),
-    mlp("mlp, smoothing and decay", &["train.label_smoothing=0.1", "decay.penalty={kind=\"l2\",strength=0.001}"]),
+    mlp(
+        "mlp, group norm, dropout",
+        &["model.norm={group=4}", "model.dropout=0.2"],
+    ),
+    mlp(
+        "mlp, layer norm, dropout",
+        &["model.norm=\"layer\"", "model.dropout=0.3"],
+    ),
+    mlp(
+        "mlp, no norm, dropout",
+        &[
+            "model.norm=\"none\"",
+            "model.dropout=0.3",
+            "train.epochs=24",
+        ],
+    ),
+    mlp(
+        "mlp, AdamW, long",
+        &[
+            "optimizer={kind=\"adamw\",learning_rate=0.003}",
+            "train.epochs=40",
+        ],
+    ),
+    mlp(
+        "mlp, smoothing and decay",
+        &[
+            "train.label_smoothing=0.1",
+            "decay.penalty={kind=\"l2\",strength=0.001}",
+        ],
+    ),
 ];
 
 impl Sound {
@@ -70,7 +132,10 @@ impl Sound {
     pub fn make(&self, embedded: &Clothes, seed: u64, place: &Path) -> RunFolder {
         let images = place.join("images");
         clothes(embedded, seed).write(&images);
-        let mut settings = vec![format!("data.source=idx:{}", images.display()), format!("seed={seed}")];
+        let mut settings = vec![
+            format!("data.source=idx:{}", images.display()),
+            format!("seed={seed}"),
+        ];
         settings.extend(self.settings.iter().map(|setting| (*setting).to_owned()));
         let recipe = Recipe::parse(self.base, self.name, &settings).expect("a recipe");
         let folder = RunFolder::new(place.join("run"));

@@ -9,7 +9,9 @@ use serde_json::Value;
 /// The lines of a file of results; none if there is none yet.
 pub fn read(path: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).expect("a line of results")).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line of results"))
+        .collect()
 }
 
 /// Detection and false alarms, with all checks and with the evidence of the saved files alone.
@@ -24,13 +26,20 @@ pub fn table(lines: &[Value]) -> String {
         }
     }
     text.push_str("\n| fault | found by, in the first seed |\n|---|---|\n");
-    let names: BTreeSet<_> = lines.iter().filter_map(|line| line["name"].as_str()).collect();
+    let names: BTreeSet<_> = lines
+        .iter()
+        .filter_map(|line| line["name"].as_str())
+        .collect();
     for name in names {
         let of_name: Vec<_> = lines.iter().filter(|line| line["name"] == name).collect();
         let raised = of_name.iter().filter(|line| raised(line, false)).count();
         let checks: Vec<_> = of_name
             .iter()
-            .find_map(|line| line["alarms"].as_array().filter(|alarms| !alarms.is_empty()))
+            .find_map(|line| {
+                line["alarms"]
+                    .as_array()
+                    .filter(|alarms| !alarms.is_empty())
+            })
             .into_iter()
             .flatten()
             .filter_map(|alarm| alarm["title"].as_str())
@@ -63,5 +72,7 @@ fn row(text: &mut String, kind: &str, lines: &[&Value]) {
 
 fn raised(line: &Value, without_replay: bool) -> bool {
     let alarms = line["alarms"].as_array().map_or(&[][..], Vec::as_slice);
-    alarms.iter().any(|alarm| !without_replay || alarm["check"] != "replay")
+    alarms
+        .iter()
+        .any(|alarm| !without_replay || alarm["check"] != "replay")
 }

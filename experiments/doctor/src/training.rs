@@ -13,16 +13,16 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use evenkeel_augment::{
-    AugmentedImages, Error, ExampleWriter, Examples, Image, ImageSource, Loader, LoaderOptions, Normalize,
-    Operation, Pipeline, Sample, Size, Sizes,
+    AugmentedImages, Error, ExampleWriter, Examples, Image, ImageSource, Loader, LoaderOptions,
+    Normalize, Operation, Pipeline, Sample, Size, Sizes,
 };
 use evenkeel_lab::data::{Dataset, Source};
 use evenkeel_lab::model::Model;
 use evenkeel_lab::recipe::OptimizerRecipe;
 use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, weights};
 use evenkeel_nn::{
-    BatchNorm, BatchNormConfig, Norm, Norms, Pass, RunningAverage, Scaling, WeightDecay, cross_entropy,
-    initialize, soft_cross_entropy,
+    BatchNorm, BatchNormConfig, Norm, Norms, Pass, RunningAverage, Scaling, WeightDecay,
+    cross_entropy, initialize, soft_cross_entropy,
 };
 use evenkeel_random::Key;
 use evenkeel_record::{Line, MetricsLog, Preparation, Run, RunFolder};
@@ -131,7 +131,9 @@ pub fn retrain(
 ) -> Model {
     let mut run = folder.read_run().expect("the run");
     let (model, lines) = train(recipe, data, &run.preparation, of, None);
-    write(recipe, data, folder, &mut run, &model, &lines, of, evaluation);
+    write(
+        recipe, data, folder, &mut run, &model, &lines, of, evaluation,
+    );
     model
 }
 
@@ -147,7 +149,9 @@ pub fn train(
     let source: Source = recipe.data.source.parse().expect("a source");
     let dataset = Dataset::open(&source).expect("the data");
     let mut model = start.unwrap_or_else(|| {
-        let built = recipe.model.build(&dataset.kind, dataset.classes.len(), &device);
+        let built = recipe
+            .model
+            .build(&dataset.kind, dataset.classes.len(), &device);
         initialize(built.expect("a net"), recipe.seed)
     });
     (of.build)(&mut model);
@@ -166,7 +170,11 @@ pub fn train(
         ))
         .init();
     let decay = (of.decay)(recipe);
-    let operations = if of.augmented { &recipe.augment.operations[..] } else { &[] };
+    let operations = if of.augmented {
+        &recipe.augment.operations[..]
+    } else {
+        &[]
+    };
     let preparation = of.preparation.as_ref().unwrap_or(preparation);
     let examples = feed(&data.train, operations, preparation, recipe.seed, of);
     let options = LoaderOptions {
@@ -310,14 +318,26 @@ pub fn record(
     model: &Model,
     evaluation: &Evaluation,
 ) {
-    let preparation = evaluation.preparation.as_ref().unwrap_or(&run.preparation).clone();
+    let preparation = evaluation
+        .preparation
+        .as_ref()
+        .unwrap_or(&run.preparation)
+        .clone();
     let measure = |images: &Images, evaluation: &Evaluation, preparation: &Preparation| {
-        let operations = if evaluation.augmented { &recipe.augment.operations[..] } else { &[] };
+        let operations = if evaluation.augmented {
+            &recipe.augment.operations[..]
+        } else {
+            &[]
+        };
         let of = Loop::default();
         let examples = feed(images, operations, preparation, recipe.seed + 1, &of);
         evaluate(model, examples, evaluation.pass)
     };
-    let test_images = if evaluation.on_training_images { &data.train } else { &data.test };
+    let test_images = if evaluation.on_training_images {
+        &data.train
+    } else {
+        &data.test
+    };
     let (test_loss, test_accuracy) = measure(test_images, evaluation, &preparation);
     // Training images are measured soundly but for what is wrong with the net's mode.
     let on_train = Evaluation {
@@ -349,8 +369,10 @@ fn evaluate(model: &Model, examples: Arc<dyn Examples>, pass: fn(u64) -> Pass) -
         let predicted = logits.clone().argmax(1).into_data();
         let logarithms = log_softmax(logits, 1).into_data();
         let logarithms: Vec<f64> = logarithms.iter::<f64>().collect();
-        for ((row, predicted), label) in
-            logarithms.chunks_exact(classes).zip(predicted.iter::<i64>()).zip(&batch.labels)
+        for ((row, predicted), label) in logarithms
+            .chunks_exact(classes)
+            .zip(predicted.iter::<i64>())
+            .zip(&batch.labels)
         {
             loss -= row[*label as usize];
             hits += usize::from(predicted == i64::from(*label));
@@ -484,7 +506,10 @@ pub fn scale_dropout(model: &mut Model, scaling: Scaling) {
     match model {
         Model::ConvNet(net) => net.dropout.scaling = scaling,
         Model::ResNet(net) => net.dropout.scaling = scaling,
-        Model::Mlp(net) => net.blocks.iter_mut().for_each(|block| block.dropout.scaling = scaling),
+        Model::Mlp(net) => net
+            .blocks
+            .iter_mut()
+            .for_each(|block| block.dropout.scaling = scaling),
     }
 }
 
@@ -495,7 +520,11 @@ pub fn take_statistics(model: &mut Model, other: &Model) {
     other.clone().visit_norms(&mut |_, norm| {
         if let Norm::Batch(norm) = norm {
             let batches = norm.num_batches_tracked.get(&device);
-            statistics.push((norm.running_mean.get(&device), norm.running_var.get(&device), batches));
+            statistics.push((
+                norm.running_mean.get(&device),
+                norm.running_var.get(&device),
+                batches,
+            ));
         }
     });
     let mut statistics = statistics.into_iter();
@@ -512,8 +541,13 @@ pub fn take_statistics(model: &mut Model, other: &Model) {
 pub fn batch(images: &Images, count: usize, preparation: &Preparation) -> Tensor<2> {
     let (mean, deviation) = (preparation.mean[0], preparation.deviation[0]);
     let pixels = images.pixels.iter().take(count).flatten();
-    let values: Vec<f32> = pixels.map(|&p| (f32::from(p) / 255.0 - mean) / deviation).collect();
-    Tensor::from_data(TensorData::new(values, [count, SIDE * SIDE]), &Device::flex())
+    let values: Vec<f32> = pixels
+        .map(|&p| (f32::from(p) / 255.0 - mean) / deviation)
+        .collect();
+    Tensor::from_data(
+        TensorData::new(values, [count, SIDE * SIDE]),
+        &Device::flex(),
+    )
 }
 
 /// Shuffles labels.
@@ -543,7 +577,13 @@ mod tests {
         let sound = sound(&recipe, &folder);
         let logged = folder.read_metrics().unwrap();
         let weights = std::fs::read(folder.model()).unwrap();
-        retrain(&recipe, &data, &folder, &Loop::default(), &Evaluation::default());
+        retrain(
+            &recipe,
+            &data,
+            &folder,
+            &Loop::default(),
+            &Evaluation::default(),
+        );
         let steps = |lines: Vec<Line>| -> Vec<(u64, f64, f64)> {
             let steps = lines.into_iter().filter_map(|line| match line {
                 Line::Step {

@@ -45,7 +45,9 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
         });
         // Operations may need each other to end in the net's size.
         let Ok(augmented) = augmented else { continue };
-        let Some((x, _)) = joined(augmented) else { continue };
+        let Some((x, _)) = joined(augmented) else {
+            continue;
+        };
         let after = nearest(&x, &known, &labels, false);
         for class in 0..subject.data.classes.len() as u32 {
             let of_class: Vec<usize> = (0..truth.len()).filter(|&i| truth[i] == class).collect();

@@ -18,16 +18,27 @@ const EXAMPLES: usize = 2048;
 pub(super) fn check_leakage(subject: &Subject) -> Result<Outcome, Error> {
     let (train, test) = (rows(&subject.data.train), rows(&subject.data.test));
     let known: HashSet<&[u8]> = train.iter().map(AsRef::as_ref).collect();
-    let leaked = test.iter().filter(|row| known.contains(row.as_ref())).count();
+    let leaked = test
+        .iter()
+        .filter(|row| known.contains(row.as_ref()))
+        .count();
     let share = leaked as f64 / test.len().max(1) as f64;
     Ok((leaked > 0)
         .then(|| {
             finding(
                 // A few twins are in most collections and change no figure that is shown.
-                if share > 0.01 { Severity::Error } else { Severity::Note },
+                if share > 0.01 {
+                    Severity::Error
+                } else {
+                    Severity::Note
+                },
                 "leakage",
                 "test examples are in the training data",
-                format!("{leaked} of {} test examples ({:.2} %)", test.len(), 100.0 * share),
+                format!(
+                    "{leaked} of {} test examples ({:.2} %)",
+                    test.len(),
+                    100.0 * share
+                ),
                 "the data were divided after they were copied or augmented",
                 "take them out of one of the two: evenkeel data check lists what it finds",
             )
@@ -42,7 +53,10 @@ struct Rows {
 }
 
 pub(super) fn joined(batches: Vec<Batch>) -> Option<(Tensor<2>, Vec<u32>)> {
-    let labels = batches.iter().flat_map(|batch| batch.labels.clone()).collect();
+    let labels = batches
+        .iter()
+        .flat_map(|batch| batch.labels.clone())
+        .collect();
     let x: Vec<_> = batches.into_iter().map(|batch| batch.x).collect();
     (!x.is_empty()).then(|| (Tensor::cat(x, 0), labels))
 }
@@ -90,23 +104,38 @@ pub(super) fn check_labels(subject: &Subject) -> Result<Outcome, Error> {
     let of_train = shares(&train.labels);
     let above_chance = |rows: &Rows, same: bool| {
         let near = nearest(&rows.x, &train.x, &train.labels, same);
-        let agree = near.iter().zip(&rows.labels).filter(|(a, b)| a == b).count() as f64;
+        let agree = near
+            .iter()
+            .zip(&rows.labels)
+            .filter(|(a, b)| a == b)
+            .count() as f64;
         let count = rows.labels.len() as f64;
-        let chance: f64 = of_train.iter().zip(shares(&rows.labels)).map(|(a, b)| a * b).sum();
+        let chance: f64 = of_train
+            .iter()
+            .zip(shares(&rows.labels))
+            .map(|(a, b)| a * b)
+            .sum();
         let deviation = (chance * (1.0 - chance) / count).sqrt().max(1e-9);
         (agree / count, chance, (agree / count - chance) / deviation)
     };
     let within = above_chance(&train, true);
     let across = above_chance(&test, false);
     let told = |(agree, chance, z): (f64, f64, f64)| {
-        format!("{:.1} % (chance {:.1} %, {z:.1} deviations)", 100.0 * agree, 100.0 * chance)
+        format!(
+            "{:.1} % (chance {:.1} %, {z:.1} deviations)",
+            100.0 * agree,
+            100.0 * chance
+        )
     };
     let found = if within.2 < 4.0 {
         Some(finding(
             Severity::Error,
             "labels",
             "training labels do not follow from the examples",
-            format!("a training example's nearest neighbour has its label in {}", told(within)),
+            format!(
+                "a training example's nearest neighbour has its label in {}",
+                told(within)
+            ),
             "labels were shuffled, or joined with the wrong examples",
             "join labels and examples anew, by name rather than by place",
         ))
@@ -200,7 +229,10 @@ fn features(row: &[f64], kind: &Kind) -> Vec<f64> {
 fn feature_names(kind: &Kind) -> Vec<String> {
     match kind {
         Kind::Images { channels, .. } => (0..*channels)
-            .flat_map(|channel| ["level", "contrast", "sharpness"].map(|name| format!("{name} of channel {channel}")))
+            .flat_map(|channel| {
+                ["level", "contrast", "sharpness"]
+                    .map(|name| format!("{name} of channel {channel}"))
+            })
             .collect(),
         Kind::Table { columns } => columns.clone(),
     }
@@ -228,7 +260,8 @@ pub(super) fn check_shift(subject: &Subject) -> Result<Outcome, Error> {
         // Within classes, so that another mixture of classes is no shift; weighted by what is known.
         let (mut sum, mut weights) = (0.0, 0.0);
         for (train, test) in train.iter().zip(&test) {
-            let column = |rows: &[Vec<f64>]| rows.iter().map(|row| row[feature]).collect::<Vec<_>>();
+            let column =
+                |rows: &[Vec<f64>]| rows.iter().map(|row| row[feature]).collect::<Vec<_>>();
             let (a, b) = (column(train), column(test));
             if a.len() < 4 || b.len() < 4 {
                 continue;
@@ -244,7 +277,10 @@ pub(super) fn check_shift(subject: &Subject) -> Result<Outcome, Error> {
         if weights > 0.0 {
             // The variance of each class's standardized difference is 1/n₁ + 1/n₂.
             let (shift, z) = (sum / weights, sum / weights.sqrt());
-            if worst.as_ref().is_none_or(|(_, most, _)| shift.abs() > most.abs()) {
+            if worst
+                .as_ref()
+                .is_none_or(|(_, most, _)| shift.abs() > most.abs())
+            {
                 worst = Some((name.clone(), shift, z));
             }
         }

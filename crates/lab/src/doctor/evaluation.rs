@@ -42,8 +42,18 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
         return Outcome::skipped("the run recorded no results");
     };
     let on = [
-        ("test", &subject.data.test, results.test_loss, results.test_accuracy),
-        ("training", &subject.data.train, results.train_loss, results.train_accuracy),
+        (
+            "test",
+            &subject.data.test,
+            results.test_loss,
+            results.test_accuracy,
+        ),
+        (
+            "training",
+            &subject.data.train,
+            results.train_loss,
+            results.train_accuracy,
+        ),
     ];
     let mut findings = Vec::new();
     for (name, split, loss, accuracy) in on {
@@ -192,7 +202,10 @@ fn hypotheses(subject: &Subject, split: &Split) -> Result<Vec<Hypothesis>, Error
     });
     for (preparation, cause) in [
         (raw(1.0), "test examples were not normalized"),
-        (raw(1.0 / 255.0), "test examples were not normalized: bytes went in as they are"),
+        (
+            raw(1.0 / 255.0),
+            "test examples were not normalized: bytes went in as they are",
+        ),
         (own, "test examples were normalized by their own statistics"),
     ] {
         let views = Views {

@@ -50,7 +50,10 @@ fn untrained(subject: &Subject) -> Result<Option<Finding>, Error> {
     );
     let start = initialize(built.map_err(Error::Unfit)?, subject.recipe.seed);
     let account = WeightDecay::new(Decay::None).account(&subject.model);
-    let parameters = account.iter().zip(Values::of(&start)).zip(Values::of(&subject.model));
+    let parameters = account
+        .iter()
+        .zip(Values::of(&start))
+        .zip(Values::of(&subject.model));
     let parameters: Vec<_> = parameters
         .filter(|((entry, _), _)| entry.role != Role::Buffer)
         .collect();
@@ -83,26 +86,35 @@ fn dead(subject: &Subject) -> Result<Option<Finding>, Error> {
     let Some(batch) = batches.first() else {
         return Ok(None);
     };
-    let (_, seen) = observe(Pass::test(), |pass| subject.model.forward(batch.x.clone(), pass));
+    let (_, seen) = observe(Pass::test(), |pass| {
+        subject.model.forward(batch.x.clone(), pass)
+    });
     let mut worst: Option<(String, usize, usize)> = None;
     for seen in &seen {
         let moments = channel_moments(&seen.output, &seen.shape);
-        let dead = moments.iter().filter(|(mean, variance)| *mean == 0.0 && *variance == 0.0);
+        let dead = moments
+            .iter()
+            .filter(|(mean, variance)| *mean == 0.0 && *variance == 0.0);
         let (dead, all) = (dead.count(), moments.len());
         if worst.as_ref().is_none_or(|(_, d, a)| dead * a > d * all) {
             worst = Some((seen.name.clone(), dead, all));
         }
     }
-    Ok(worst.filter(|(_, dead, all)| 2 * dead > *all).map(|(name, dead, all)| {
-        finding(
-            Severity::Warning,
-            "learning",
-            "most units of a layer are dead",
-            format!("{name}: {dead} of {all} channels are zero for all of {} examples", batch.labels.len()),
-            "steps that were too large pushed them where the ReLU has no gradient",
-            "lower the learning rate, warm it up, or add a norm",
-        )
-    }))
+    Ok(worst
+        .filter(|(_, dead, all)| 2 * dead > *all)
+        .map(|(name, dead, all)| {
+            finding(
+                Severity::Warning,
+                "learning",
+                "most units of a layer are dead",
+                format!(
+                    "{name}: {dead} of {all} channels are zero for all of {} examples",
+                    batch.labels.len()
+                ),
+                "steps that were too large pushed them where the ReLU has no gradient",
+                "lower the learning rate, warm it up, or add a norm",
+            )
+        }))
 }
 
 /// Accuracy against that of always naming the commonest class.

@@ -32,7 +32,9 @@ pub(super) fn check_conditions(subject: &Subject) -> Result<Outcome, Error> {
         return Outcome::skipped("fewer than two epochs were logged");
     }
     if subject.recipe.train.weight_average > 0.0 {
-        return Outcome::skipped("the saved weights are averages, not those that were trained with");
+        return Outcome::skipped(
+            "the saved weights are averages, not those that were trained with",
+        );
     }
     let logged = mean(&last);
     // The loss of a batch is that of the weights before its step; after the last step it has changed by
@@ -44,7 +46,9 @@ pub(super) fn check_conditions(subject: &Subject) -> Result<Outcome, Error> {
         .enumerate()
         .map(|(index, batch)| {
             let pass = subject.fresh_pass(index as u64);
-            subject.score(std::slice::from_ref(batch), |_| pass.clone()).loss()
+            subject
+                .score(std::slice::from_ref(batch), |_| pass.clone())
+                .loss()
         })
         .collect();
     let error = |losses: &[f64]| (mean_and_variance(losses).1 / losses.len() as f64).sqrt();
@@ -111,7 +115,13 @@ pub(super) fn check_repetition(subject: &Subject) -> Result<Outcome, Error> {
             Some(mean(&new?) - first)
         })
         .collect();
-    let of_new = mean(&news.iter().flat_map(HashMap::values).copied().collect::<Vec<_>>());
+    let of_new = mean(
+        &news
+            .iter()
+            .flat_map(HashMap::values)
+            .copied()
+            .collect::<Vec<_>>(),
+    );
     let Some(sample) = Sample::of(&differences) else {
         return Outcome::skipped("losses are not finite");
     };
@@ -149,7 +159,11 @@ pub(super) fn check_layers(subject: &Subject) -> Result<Outcome, Error> {
     let first = see(subject.fresh_pass(0));
     let second = see(subject.fresh_pass(1));
     let mut findings = Vec::new();
-    for (first, second) in first.iter().zip(&second).filter(|(seen, _)| seen.kind == "dropout") {
+    for (first, second) in first
+        .iter()
+        .zip(&second)
+        .filter(|(seen, _)| seen.kind == "dropout")
+    {
         let kept = |seen: &crate::probe::layers::Seen| -> Vec<(usize, f64)> {
             let (input, output) = (seen.input.to_data(), seen.output.to_data());
             let pairs = input.iter::<f64>().zip(output.iter::<f64>()).enumerate();
@@ -166,7 +180,9 @@ pub(super) fn check_layers(subject: &Subject) -> Result<Outcome, Error> {
         let scale_error = (variance / count.max(1) as f64).sqrt().max(1e-3);
         let again: HashMap<usize, f64> = b.into_iter().collect();
         let same = a.iter().filter(|(index, factor)| {
-            again.get(index).is_some_and(|other| (*factor == 0.0) == (*other == 0.0))
+            again
+                .get(index)
+                .is_some_and(|other| (*factor == 0.0) == (*other == 0.0))
         });
         let same = same.count() as f64 / count.max(1) as f64;
         let mut add = |title: &str, evidence: String, cause: &str| {
@@ -185,19 +201,29 @@ pub(super) fn check_layers(subject: &Subject) -> Result<Outcome, Error> {
         if (share - prob).abs() > 5.0 * error {
             add(
                 "a noise layer does not drop what it says",
-                format!("{} dropped {share:.4} of {count} values, expected {prob} ± {error:.4}", first.name),
+                format!(
+                    "{} dropped {share:.4} of {count} values, expected {prob} ± {error:.4}",
+                    first.name
+                ),
                 "the mask's test compares the wrong numbers, such as rand < p/p, which is always so",
             );
         } else if (scale - 1.0).abs() > 5.0 * scale_error {
             add(
                 "a noise layer does not keep the mean",
-                format!("{} multiplies by {scale:.4} ± {scale_error:.4} on average, expected 1", first.name),
+                format!(
+                    "{} multiplies by {scale:.4} ± {scale_error:.4} on average, expected 1",
+                    first.name
+                ),
                 "kept values are not divided by the keep-probability",
             );
         } else if same > 0.999 {
             add(
                 "a noise layer draws the same mask in different steps",
-                format!("{}: {:.1} % of {count} values are treated alike in two steps", first.name, 100.0 * same),
+                format!(
+                    "{}: {:.1} % of {count} values are treated alike in two steps",
+                    first.name,
+                    100.0 * same
+                ),
                 "the mask's key does not depend on the step",
             );
         }

@@ -40,7 +40,12 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
     if run.machine.device != "cpu" {
         return Outcome::skipped("the run was made on another kind of device");
     }
-    let session = Session::with(&subject.recipe, &options, subject.data.clone(), Instant::now())?;
+    let session = Session::with(
+        &subject.recipe,
+        &options,
+        subject.data.clone(),
+        Instant::now(),
+    )?;
     if let Err(difference) = provenance::expect_same_train(run, &session.data) {
         return Ok(Some(finding(
             Severity::Warning,
@@ -101,7 +106,14 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
                  {expected_rate:.6}",
                 done + 1
             );
-            let (cause, remedy) = cause(subject, &session, done, epoch_steps, loss, [rate, expected_rate])?;
+            let (cause, remedy) = cause(
+                subject,
+                &session,
+                done,
+                epoch_steps,
+                loss,
+                [rate, expected_rate],
+            )?;
             return Ok(Some(finding(
                 Severity::Error,
                 "replay",
@@ -163,7 +175,10 @@ fn first_steps(
     session: &Session<'_>,
 ) -> Result<Vec<(f64, &'static str, &'static str)>, Error> {
     let device: &Device = &subject.device;
-    let fresh = subject.recipe.model.build(&subject.data.kind, subject.data.classes.len(), device);
+    let fresh = subject
+        .recipe
+        .model
+        .build(&subject.data.kind, subject.data.classes.len(), device);
     let fresh = evenkeel_nn::initialize(fresh.map_err(Error::Unfit)?, subject.recipe.seed);
     let noisy = || Pass::train(subject.recipe.seed, 0).keep_statistics();
     let views = subject.as_trained(0, 1);

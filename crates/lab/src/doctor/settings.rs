@@ -16,7 +16,9 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
     let recipe = &subject.recipe;
     let mut findings = Vec::new();
     let mut add = |severity, title: &str, evidence: String, cause: &str, remedy: &str| {
-        findings.push(finding(severity, "settings", title, evidence, cause, remedy));
+        findings.push(finding(
+            severity, "settings", title, evidence, cause, remedy,
+        ));
     };
     if recipe.model.norm() == NormKind::Batch {
         let positions = recipe.model.positions_of_last_norm(&subject.data.kind);
@@ -42,7 +44,10 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
             add(
                 Severity::Warning,
                 "too few steps for running statistics",
-                format!("after {steps} steps {:.0} % of their start is left in them", 100.0 * left),
+                format!(
+                    "after {steps} steps {:.0} % of their start is left in them",
+                    100.0 * left
+                ),
                 "too few steps for the norms' momentum",
                 "train for 30 steps at least, or recompute the statistics (Pass::recalibrate())",
             );
@@ -59,7 +64,11 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
         add(
             Severity::Warning,
             "weight decay on more than weights",
-            format!("decay.roles includes {}: {}", decayed.join(" and "), recipe.decay.penalty),
+            format!(
+                "decay.roles includes {}: {}",
+                decayed.join(" and "),
+                recipe.decay.penalty
+            ),
             "norm scales and biases are decayed, which regularizes nothing that the next layer cannot undo",
             "decay.roles = [\"weight\"]",
         );
@@ -85,6 +94,10 @@ fn odd_count(subject: &Subject) -> Option<(&'static str, u64, u64)> {
     if results.steps != steps {
         return Some(("recorded steps", results.steps, steps));
     }
-    let logged = subject.metrics.iter().filter(|line| matches!(line, Line::Step { .. })).count() as u64;
+    let logged = subject
+        .metrics
+        .iter()
+        .filter(|line| matches!(line, Line::Step { .. }))
+        .count() as u64;
     (logged != steps).then_some(("logged steps", logged, steps))
 }

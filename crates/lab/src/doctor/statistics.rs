@@ -110,7 +110,10 @@ fn settled(subject: &Subject) -> bool {
     });
     let rates: Vec<f64> = rates.collect();
     let highest = rates.iter().copied().fold(0.0, f64::max);
-    rates.len() > 60 && rates[rates.len() - 30..].iter().all(|rate| *rate <= 0.1 * highest)
+    rates.len() > 60
+        && rates[rates.len() - 30..]
+            .iter()
+            .all(|rate| *rate <= 0.1 * highest)
 }
 
 /// The norms count their updates: as many as there were steps.
@@ -164,7 +167,9 @@ fn counted(subject: &Subject, norms: &[NormStatistics], averaged: bool) -> Optio
             wrong.path, wrong.tracked
         ),
         cause,
-        format!("use Pass::keep_statistics() or Pass::test() for every other forward; {RECALIBRATE}"),
+        format!(
+            "use Pass::keep_statistics() or Pass::test() for every other forward; {RECALIBRATE}"
+        ),
     ))
 }
 
@@ -198,7 +203,11 @@ fn left_from_start(norms: &[NormStatistics], cost: &Cost) -> Option<Finding> {
         return None;
     }
     Some(finding(
-        if cost.is_high() { Severity::Error } else { Severity::Warning },
+        if cost.is_high() {
+            Severity::Error
+        } else {
+            Severity::Warning
+        },
         "norm statistics",
         "running statistics still hold their start",
         format!(
@@ -213,14 +222,19 @@ fn left_from_start(norms: &[NormStatistics], cost: &Cost) -> Option<Finding> {
 }
 
 /// Statistics that are not the batches': stale, of other data, of a few examples.
-fn scattered(norms: &[NormStatistics], cost: &Cost, averaged: bool, settled: bool) -> Option<Finding> {
+fn scattered(
+    norms: &[NormStatistics],
+    cost: &Cost,
+    averaged: bool,
+    settled: bool,
+) -> Option<Finding> {
     let scatter: Vec<f64> = norms.iter().map(NormStatistics::scatter).collect();
     let worst = norms
         .iter()
         .zip(&scatter)
         .max_by(|a, b| a.1.total_cmp(b.1))?;
-    let channels: usize = norms.iter().map(|norm| norm.channels.len()).sum();
-    let few = settled && channels >= 16 && mean(&scatter) > 0.5;
+    // As those of one batch do, where one batch's are far off.
+    let few = settled && mean(&scatter) > 0.5 && worst.0.shift() > 0.1;
     if !(cost.is_high() || few) {
         return None;
     }
@@ -232,7 +246,11 @@ fn scattered(norms: &[NormStatistics], cost: &Cost, averaged: bool, settled: boo
         "they are of other weights, other data or other noise than the training's"
     };
     Some(finding(
-        if cost.is_high() { Severity::Error } else { Severity::Warning },
+        if cost.is_high() {
+            Severity::Error
+        } else {
+            Severity::Warning
+        },
         "norm statistics",
         "running statistics are not those of the training's batches",
         format!(
@@ -307,15 +325,23 @@ pub(super) fn check_shift(subject: &Subject) -> Result<Outcome, Error> {
         let see = |pass| observe(pass, |pass| subject.model.forward(batch.x.clone(), pass)).1;
         let quiet = see(Pass::test());
         let noisy = see(Pass::monte_carlo(subject.recipe.seed, 0));
-        for (quiet, noisy) in quiet.iter().zip(&noisy).filter(|(q, _)| q.kind == "batch_norm") {
-            let variances = |seen: &crate::probe::layers::Seen| channel_moments(&seen.input, &seen.shape);
+        for (quiet, noisy) in quiet
+            .iter()
+            .zip(&noisy)
+            .filter(|(q, _)| q.kind == "batch_norm")
+        {
+            let variances =
+                |seen: &crate::probe::layers::Seen| channel_moments(&seen.input, &seen.shape);
             let pairs = variances(quiet).into_iter().zip(variances(noisy));
             let ratios: Vec<f64> = pairs
                 .map(|((_, quiet), (_, noisy))| (noisy / quiet).ln())
                 .filter(|ratio| ratio.is_finite())
                 .collect();
             let ratio = mean(&ratios);
-            if worst.as_ref().is_none_or(|(_, most)| ratio.abs() > most.abs()) {
+            if worst
+                .as_ref()
+                .is_none_or(|(_, most)| ratio.abs() > most.abs())
+            {
                 worst = Some((quiet.name.clone(), ratio));
             }
         }

@@ -20,10 +20,17 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let Some(batch) = batches.first() else {
         return Ok(Told::Unfit("there are no training examples".into()));
     };
-    let (_, seen) = observe(Pass::test(), |pass| subject.model.forward(batch.x.clone(), pass));
-    let seen: Vec<Seen> = seen.into_iter().filter(|seen| seen.kind != "dropout").collect();
+    let (_, seen) = observe(Pass::test(), |pass| {
+        subject.model.forward(batch.x.clone(), pass)
+    });
+    let seen: Vec<Seen> = seen
+        .into_iter()
+        .filter(|seen| seen.kind != "dropout")
+        .collect();
     if seen.is_empty() {
-        return Ok(Told::Unfit("the net has no layers that show their activations".into()));
+        return Ok(Told::Unfit(
+            "the net has no layers that show their activations".into(),
+        ));
     }
     let names: Vec<String> = seen.iter().map(|seen| seen.name.clone()).collect();
     let mut readings = Vec::new();
@@ -41,7 +48,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
                 None => shares.push((name, vec![estimate])),
             }
         }
-        for (when, values, moments) in [("before", &seen.input, &mut before), ("after", &seen.output, &mut after)] {
+        for (when, values, moments) in [
+            ("before", &seen.input, &mut before),
+            ("after", &seen.output, &mut after),
+        ] {
             let of_channels = channel_moments(values, &seen.shape);
             let means: Vec<f64> = of_channels.iter().map(|(mean, _)| *mean).collect();
             let variances: Vec<f64> = of_channels.iter().map(|(_, variance)| *variance).collect();
@@ -52,18 +62,36 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         }
     }
     let scales = scales(subject, &mut readings);
-    let curves = shares.iter().map(|(name, estimates)| by_place(name, estimates)).collect();
+    let curves = shares
+        .iter()
+        .map(|(name, estimates)| by_place(name, estimates))
+        .collect();
     let column = |moments: &[(Estimate, Estimate)], variance: bool| -> Vec<Estimate> {
-        moments.iter().map(|(m, v)| if variance { *v } else { *m }).collect()
+        moments
+            .iter()
+            .map(|(m, v)| if variance { *v } else { *m })
+            .collect()
     };
-    let both = |variance| vec![
-        by_place("before", &column(&before, variance)),
-        by_place("after", &column(&after, variance)),
-    ];
+    let both = |variance| {
+        vec![
+            by_place("before", &column(&before, variance)),
+            by_place("after", &column(&after, variance)),
+        ]
+    };
     let mut figures = vec![
         over_layers("Shares of the activations", "share", &names, curves),
-        over_layers("Means, before and after the layer", "mean over channels", &names, both(false)),
-        over_layers("Variances, before and after the layer", "mean over channels", &names, both(true)),
+        over_layers(
+            "Means, before and after the layer",
+            "mean over channels",
+            &names,
+            both(false),
+        ),
+        over_layers(
+            "Variances, before and after the layer",
+            "mean over channels",
+            &names,
+            both(true),
+        ),
     ];
     figures.extend(scales);
     Ok(Told::Measured(Measured {
@@ -96,12 +124,18 @@ fn shares_of(seen: &Seen) -> Vec<(&'static str, Estimate)> {
             }
         }
         let all = (examples * positions) as f64;
-        counts.into_iter().map(|count| count as f64 / all).collect::<Vec<f64>>()
+        counts
+            .into_iter()
+            .map(|count| count as f64 / all)
+            .collect::<Vec<f64>>()
     };
     match slope {
         Some(slope) => vec![
             ("linear", Estimate::mean(&by_channel(&|y| slope(y) >= 0.75))),
-            ("saturated", Estimate::mean(&by_channel(&|y| slope(y) <= 0.1))),
+            (
+                "saturated",
+                Estimate::mean(&by_channel(&|y| slope(y) <= 0.1)),
+            ),
         ],
         None => {
             let active = by_channel(&|y| y > 0.0);
@@ -116,7 +150,10 @@ fn shares_of(seen: &Seen) -> Vec<(&'static str, Estimate)> {
 }
 
 /// What norms do with what they normalized: |γ| is its deviation, β its mean.
-fn scales(subject: &Subject, readings: &mut Vec<evenkeel_record::Reading>) -> Option<evenkeel_record::Figure> {
+fn scales(
+    subject: &Subject,
+    readings: &mut Vec<evenkeel_record::Reading>,
+) -> Option<evenkeel_record::Figure> {
     let mut names = Vec::new();
     let (mut scales, mut shifts) = (Vec::new(), Vec::new());
     subject.model.clone().visit_norms(&mut |path, norm| {
@@ -142,10 +179,12 @@ fn scales(subject: &Subject, readings: &mut Vec<evenkeel_record::Reading>) -> Op
         readings.push(shift.reading(format!("{name}: β"), ""));
     }
     (!names.is_empty()).then(|| {
-        over_layers("Learned scale and shift", "mean over channels", &names, vec![
-            by_place("|γ|", &scales),
-            by_place("β", &shifts),
-        ])
+        over_layers(
+            "Learned scale and shift",
+            "mean over channels",
+            &names,
+            vec![by_place("|γ|", &scales), by_place("β", &shifts)],
+        )
     })
 }
 
@@ -174,13 +213,23 @@ mod tests {
     #[test]
     fn shares_by_hand() {
         let device = Device::flex();
-        let x = Tensor::<2>::from_floats([[1.0, -1.0, -2.0], [2.0, -3.0, 0.5], [-1.0, -1.0, 3.0], [4.0, -2.0, 1.0]], &device);
+        let x = Tensor::<2>::from_floats(
+            [
+                [1.0, -1.0, -2.0],
+                [2.0, -3.0, 0.5],
+                [-1.0, -1.0, 3.0],
+                [4.0, -2.0, 1.0],
+            ],
+            &device,
+        );
         let rectified = shares_of(&seen("relu", relu(x)));
         assert!((value(&rectified, "dead") - 1.0 / 3.0).abs() < 1e-9);
         assert!((value(&rectified, "active") - 0.5).abs() < 1e-9);
         // Evenly over −8..8: σ′ is ¾ of its largest where |x| = ln 3 and ¹⁄₁₀ where |x| = 3.637.
         let count = 4000;
-        let values: Vec<f32> = (0..count).map(|i| -8.0 + 16.0 * (i as f32 + 0.5) / count as f32).collect();
+        let values: Vec<f32> = (0..count)
+            .map(|i| -8.0 + 16.0 * (i as f32 + 0.5) / count as f32)
+            .collect();
         let x = Tensor::<1>::from_floats(&values[..], &device).reshape([count, 1]);
         let smooth = shares_of(&seen("sigmoid", sigmoid(x.clone())));
         assert!((value(&smooth, "linear") - 3_f64.ln() / 8.0).abs() < 1e-3);

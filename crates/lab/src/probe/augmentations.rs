@@ -42,16 +42,25 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         for (class, change) in classes.iter().zip(&changes) {
             readings.push(change.reading(format!("{name}, {class}: change of accuracy"), ""));
             if change.interval[1] < -SAFE {
-                unsafe_for.push(format!("{name} for {class} ({:+.0} points)", 100.0 * change.value));
+                unsafe_for.push(format!(
+                    "{name} for {class} ({:+.0} points)",
+                    100.0 * change.value
+                ));
             }
         }
-        readings.push(change(&plain, &augmented).reading(format!("{name}, all classes: change of accuracy"), ""));
+        readings.push(
+            change(&plain, &augmented)
+                .reading(format!("{name}, all classes: change of accuracy"), ""),
+        );
         curves.push(by_place(&name, &changes));
     }
     unsafe_for.truncate(8);
     Ok(Told::Measured(Measured {
         meaning: if unsafe_for.is_empty() {
-            format!("No class surely loses more than {:.0} points under any of them.", 100.0 * SAFE)
+            format!(
+                "No class surely loses more than {:.0} points under any of them.",
+                100.0 * SAFE
+            )
         } else {
             format!(
                 "Surely more than {:.0} points are lost by {}: this net does not know such views of them, or they \
@@ -64,7 +73,14 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         // A few of them a figure, so that lines can be told apart.
         figures: curves
             .chunks(4)
-            .map(|some| over_layers("Change of accuracy by class", "augmented − plain", classes, some.to_vec()))
+            .map(|some| {
+                over_layers(
+                    "Change of accuracy by class",
+                    "augmented − plain",
+                    classes,
+                    some.to_vec(),
+                )
+            })
             .collect(),
     }))
 }
@@ -72,7 +88,12 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
 /// Augmented less plain accuracy of the same examples, with the interval of paired proportions.
 fn change(plain: &Scores, augmented: &Scores) -> Estimate {
     let right = |scores: &Scores| -> Vec<bool> {
-        scores.predicted.iter().zip(&scores.labels).map(|(p, l)| p == l).collect()
+        scores
+            .predicted
+            .iter()
+            .zip(&scores.labels)
+            .map(|(p, l)| p == l)
+            .collect()
     };
     let pairs = Discordant::of(right(plain).into_iter().zip(right(augmented)));
     Estimate {
@@ -84,11 +105,20 @@ fn change(plain: &Scores, augmented: &Scores) -> Estimate {
 /// Operations at strengths, each applied to every image.
 fn operations(side: usize) -> Vec<(String, serde_json::Value)> {
     let mut all = vec![
-        ("horizontal flip".to_owned(), json!({ "op": "horizontal_flip", "probability": 1.0 })),
-        ("vertical flip".to_owned(), json!({ "op": "vertical_flip", "probability": 1.0 })),
+        (
+            "horizontal flip".to_owned(),
+            json!({ "op": "horizontal_flip", "probability": 1.0 }),
+        ),
+        (
+            "vertical flip".to_owned(),
+            json!({ "op": "vertical_flip", "probability": 1.0 }),
+        ),
     ];
     for angle in [15, 45, 90] {
-        all.push((format!("rotation by {angle}°"), json!({ "op": "rotate", "angle": [angle, angle] })));
+        all.push((
+            format!("rotation by {angle}°"),
+            json!({ "op": "rotate", "angle": [angle, angle] }),
+        ));
     }
     for share in [0.1, 0.25] {
         all.push((
@@ -98,16 +128,31 @@ fn operations(side: usize) -> Vec<(String, serde_json::Value)> {
     }
     for part in [4, 2] {
         let size = (side / part).max(1);
-        all.push((format!("cutout of {size}"), json!({ "op": "cutout", "size": size, "probability": 1.0 })));
+        all.push((
+            format!("cutout of {size}"),
+            json!({ "op": "cutout", "size": size, "probability": 1.0 }),
+        ));
     }
     for factor in [0.5, 1.5] {
-        all.push((format!("brightness × {factor}"), json!({ "op": "brightness", "factor": [factor, factor] })));
-        all.push((format!("contrast × {factor}"), json!({ "op": "contrast", "factor": [factor, factor] })));
+        all.push((
+            format!("brightness × {factor}"),
+            json!({ "op": "brightness", "factor": [factor, factor] }),
+        ));
+        all.push((
+            format!("contrast × {factor}"),
+            json!({ "op": "contrast", "factor": [factor, factor] }),
+        ));
     }
     for sigma in [10, 30] {
-        all.push((format!("noise of {sigma} levels"), json!({ "op": "gaussian_noise", "sigma": [sigma, sigma] })));
+        all.push((
+            format!("noise of {sigma} levels"),
+            json!({ "op": "gaussian_noise", "sigma": [sigma, sigma] }),
+        ));
     }
-    all.push(("blur".into(), json!({ "op": "gaussian_blur", "kernel_size": 5 })));
+    all.push((
+        "blur".into(),
+        json!({ "op": "gaussian_blur", "kernel_size": 5 }),
+    ));
     all.push(("inversion".into(), json!({ "op": "invert" })));
     all
 }
@@ -119,7 +164,8 @@ mod tests {
     #[test]
     fn all_operations_are_known() {
         for (name, operation) in operations(28) {
-            serde_json::from_value::<Operation>(operation).unwrap_or_else(|error| panic!("{name}: {error}"));
+            serde_json::from_value::<Operation>(operation)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 
@@ -135,6 +181,9 @@ mod tests {
         let augmented = scores(&[0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 1]);
         let change = change(&plain, &augmented);
         assert!((change.value + 3.0 / 12.0).abs() < 1e-12, "{change:?}");
-        assert!(change.interval[0] < -0.25 && change.interval[1] > -0.25, "{change:?}");
+        assert!(
+            change.interval[0] < -0.25 && change.interval[1] > -0.25,
+            "{change:?}"
+        );
     }
 }

@@ -23,21 +23,31 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut names = Vec::new();
     let mut values: Vec<Vec<f64>> = Vec::new();
     for batch in subject.batches(&views)? {
-        let (logits, seen) = observe(Pass::test(), |pass| subject.model.forward(batch.x.clone(), pass));
+        let (logits, seen) = observe(Pass::test(), |pass| {
+            subject.model.forward(batch.x.clone(), pass)
+        });
         let mut layers = vec![("input".to_owned(), batch.x.clone())];
         layers.extend(seen.into_iter().map(|seen| (seen.name, seen.output)));
         layers.push(("logits".into(), logits));
-        names = layers.windows(2).map(|pair| format!("{} → {}", pair[0].0, pair[1].0)).collect();
+        names = layers
+            .windows(2)
+            .map(|pair| format!("{} → {}", pair[0].0, pair[1].0))
+            .collect();
         values.resize(names.len(), Vec::new());
         for (pair, values) in layers.windows(2).zip(&mut values) {
             values.extend(dependence(&pair[0].1, &pair[1].1));
         }
     }
     if values.is_empty() {
-        return Ok(Told::Unfit(format!("there are fewer than {GROUP} test examples")));
+        return Ok(Told::Unfit(format!(
+            "there are fewer than {GROUP} test examples"
+        )));
     }
     let estimates: Vec<Estimate> = values.iter().map(|values| Estimate::mean(values)).collect();
-    let least = estimates.iter().zip(&names).min_by(|a, b| a.0.value.total_cmp(&b.0.value));
+    let least = estimates
+        .iter()
+        .zip(&names)
+        .min_by(|a, b| a.0.value.total_cmp(&b.0.value));
     let meaning = least.map_or_else(String::new, |(estimate, name)| {
         format!(
             "1 says that the next layer keeps how the examples lie to each other, 0 that it keeps nothing; the \
@@ -47,7 +57,11 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     });
     Ok(Told::Measured(Measured {
         meaning,
-        readings: estimates.iter().zip(&names).map(|(e, name)| e.reading(name.clone(), "")).collect(),
+        readings: estimates
+            .iter()
+            .zip(&names)
+            .map(|(e, name)| e.reading(name.clone(), ""))
+            .collect(),
         figures: vec![over_layers(
             "Dependence between neighbouring layers",
             "linear CKA, unbiased",
@@ -76,7 +90,11 @@ pub(crate) fn dependence(a: &Tensor<2>, b: &Tensor<2>) -> Option<f64> {
     };
     let ((k, n), (l, _)) = (gram(a), gram(b));
     let hsic = |k: &[f64], l: &[f64]| {
-        let rows = |k: &[f64]| k.chunks_exact(n).map(|row| row.iter().sum::<f64>()).collect::<Vec<_>>();
+        let rows = |k: &[f64]| {
+            k.chunks_exact(n)
+                .map(|row| row.iter().sum::<f64>())
+                .collect::<Vec<_>>()
+        };
         let (rows_k, rows_l) = (rows(k), rows(l));
         let sum = |rows: &[f64]| rows.iter().sum::<f64>();
         let trace: f64 = k.iter().zip(l).map(|(k, l)| k * l).sum();
@@ -97,10 +115,19 @@ mod tests {
     #[test]
     fn the_same_is_one_and_the_independent_none() {
         let device = Device::flex();
-        let normal = |columns: usize| Tensor::<2>::random([200, columns], Distribution::Normal(0.0, 1.0), &device);
+        let normal = |columns: usize| {
+            Tensor::<2>::random([200, columns], Distribution::Normal(0.0, 1.0), &device)
+        };
         let x = normal(4);
         // A rotation by 90° of two columns, a scale and a shift keep how examples lie to each other.
-        let turned = Tensor::cat(vec![x.clone().slice([0..200, 1..2]).neg(), x.clone().slice([0..200, 0..1]), x.clone().slice([0..200, 2..4])], 1);
+        let turned = Tensor::cat(
+            vec![
+                x.clone().slice([0..200, 1..2]).neg(),
+                x.clone().slice([0..200, 0..1]),
+                x.clone().slice([0..200, 2..4]),
+            ],
+            1,
+        );
         let same = dependence(&x, &(turned * 3.0 + 5.0)).unwrap();
         assert!((same - 1.0).abs() < 1e-4, "{same}");
         let none = dependence(&x, &normal(4)).unwrap();

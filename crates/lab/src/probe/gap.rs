@@ -25,14 +25,22 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut names: Vec<String> = Vec::new();
     let mut values: Vec<Vec<f64>> = Vec::new();
     for batch in &batches {
-        let (_, seen) = observe(Pass::test(), |pass| subject.model.forward(batch.x.clone(), pass));
+        let (_, seen) = observe(Pass::test(), |pass| {
+            subject.model.forward(batch.x.clone(), pass)
+        });
         names = seen.into_iter().map(|seen| seen.name).collect();
         names.push("logits".into());
         values.resize(names.len(), Vec::new());
         for (layer, values) in values.iter_mut().enumerate() {
             let gap = expectation_gap(DRAWS, subject.recipe.seed, |pass| {
-                let (logits, mut seen) = observe(pass.clone(), |pass| subject.model.forward(batch.x.clone(), pass));
-                if layer < seen.len() { seen.swap_remove(layer).output } else { logits }
+                let (logits, mut seen) = observe(pass.clone(), |pass| {
+                    subject.model.forward(batch.x.clone(), pass)
+                });
+                if layer < seen.len() {
+                    seen.swap_remove(layer).output
+                } else {
+                    logits
+                }
             });
             if gap.relative.is_finite() {
                 values.push(gap.relative);
@@ -47,10 +55,16 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
              testing with one pass instead of the noise's average costs.",
             100.0 * model
         ),
-        readings: gaps.iter().zip(&names).map(|(gap, name)| gap.reading(name.clone(), "deviations")).collect(),
-        figures: vec![over_layers("Expectation gap", "deviations of the output", &names, vec![by_place(
-            "mean over training passes − test",
-            &gaps,
-        )])],
+        readings: gaps
+            .iter()
+            .zip(&names)
+            .map(|(gap, name)| gap.reading(name.clone(), "deviations"))
+            .collect(),
+        figures: vec![over_layers(
+            "Expectation gap",
+            "deviations of the output",
+            &names,
+            vec![by_place("mean over training passes − test", &gaps)],
+        )],
     }))
 }

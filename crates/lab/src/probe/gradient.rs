@@ -26,7 +26,10 @@ pub(crate) struct Part {
 
 impl Gradient {
     pub fn flat(&self) -> Vec<f64> {
-        self.parts.iter().flat_map(|part| part.values.iter().copied()).collect()
+        self.parts
+            .iter()
+            .flat_map(|part| part.values.iter().copied())
+            .collect()
     }
 }
 
@@ -51,10 +54,17 @@ impl ModuleVisitor for Reader<'_> {
 pub(crate) fn gradient(model: &Model, batch: &Batch, pass: &Pass, smoothing: f64) -> Gradient {
     let device = model.devices()[0].clone();
     let count = batch.labels.len();
-    let x = TensorData::new(batch.features.clone(), [count, batch.features.len() / count]);
+    let x = TensorData::new(
+        batch.features.clone(),
+        [count, batch.features.len() / count],
+    );
     let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(labels, [count]), &device);
-    let loss = cross_entropy(model.forward(Tensor::from_data(x, &device), pass), targets, smoothing);
+    let loss = cross_entropy(
+        model.forward(Tensor::from_data(x, &device), pass),
+        targets,
+        smoothing,
+    );
     let value = loss.clone().into_scalar::<f64>();
     let gradients = GradientsParams::from_grads(loss.backward(), model);
     let mut reader = Reader {
@@ -90,7 +100,10 @@ impl ModuleMapper for Mover<'_> {
 
 /// The model at w − distance·g, for the parameters of these parts of the gradient.
 pub(crate) fn moved(model: &Model, parts: &[Part], distance: f64) -> Model {
-    let steps = parts.iter().map(|part| (part.id, &part.values[..])).collect();
+    let steps = parts
+        .iter()
+        .map(|part| (part.id, &part.values[..]))
+        .collect();
     model.clone().map(&mut Mover { steps, distance })
 }
 
@@ -99,5 +112,9 @@ pub(crate) fn norm(values: &[f64]) -> f64 {
 }
 
 pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }

@@ -54,7 +54,12 @@ impl Estimate {
 
 /// A curve over places 0, 1, ….
 pub(crate) fn by_place(name: &str, estimates: &[Estimate]) -> Curve {
-    curve(name, (0..estimates.len()).map(|place| place as f64).zip(estimates.iter().copied()))
+    curve(
+        name,
+        (0..estimates.len())
+            .map(|place| place as f64)
+            .zip(estimates.iter().copied()),
+    )
 }
 
 pub(crate) fn curve(name: &str, estimates: impl Iterator<Item = (f64, Estimate)>) -> Curve {

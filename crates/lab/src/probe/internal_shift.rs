@@ -28,14 +28,19 @@ pub(crate) fn internal_shift(
 ) -> Vec<(f64, f64)> {
     let before = gradient(model, batch, &pass(), smoothing);
     let weights = |gradient: &Gradient| -> Vec<usize> {
-        (0..gradient.parts.len()).filter(|&i| gradient.parts[i].is_weight).collect()
+        (0..gradient.parts.len())
+            .filter(|&i| gradient.parts[i].is_weight)
+            .collect()
     };
     let of_layer = weights(&before).into_iter().map(|index| {
         let updated = moved(model, &before.parts[..index], rate);
         let after = gradient(&updated, batch, &pass(), smoothing);
         let (g, there) = (&before.parts[index].values, &after.parts[index].values);
         let product: f64 = g.iter().zip(there).map(|(a, b)| a * b).sum();
-        (distance(there, g) / norm(g), product / (norm(g) * norm(there)))
+        (
+            distance(there, g) / norm(g),
+            product / (norm(g) * norm(there)),
+        )
     });
     of_layer.collect()
 }
@@ -55,24 +60,29 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         recipe.model = recipe.model.with_norm(kind);
         let mut found: Vec<Vec<(f64, f64)>> = Vec::new();
         let mut failed = None;
-        train(subject, &recipe, |_| {}, |done, session, training| {
-            if done % EVERY != 0 || failed.is_some() {
-                return;
-            }
-            let epoch_steps = session.epoch_steps();
-            let place = (done % epoch_steps) as usize;
-            match session.loader.epoch(done / epoch_steps, place).next() {
-                Some(Ok(batch)) => found.push(internal_shift(
-                    &training.model,
-                    &batch,
-                    || Pass::train(session.recipe.seed, done).keep_statistics(),
-                    session.recipe.optimizer.learning_rate(),
-                    session.recipe.train.label_smoothing,
-                )),
-                Some(Err(error)) => failed = Some(error),
-                None => {}
-            }
-        })?;
+        train(
+            subject,
+            &recipe,
+            |_| {},
+            |done, session, training| {
+                if done % EVERY != 0 || failed.is_some() {
+                    return;
+                }
+                let epoch_steps = session.epoch_steps();
+                let place = (done % epoch_steps) as usize;
+                match session.loader.epoch(done / epoch_steps, place).next() {
+                    Some(Ok(batch)) => found.push(internal_shift(
+                        &training.model,
+                        &batch,
+                        || Pass::train(session.recipe.seed, done).keep_statistics(),
+                        session.recipe.optimizer.learning_rate(),
+                        session.recipe.train.label_smoothing,
+                    )),
+                    Some(Err(error)) => failed = Some(error),
+                    None => {}
+                }
+            },
+        )?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -80,7 +90,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         let of = |value: fn(&(f64, f64)) -> f64| -> Vec<Estimate> {
             (0..layers.len())
                 .map(|layer| {
-                    let values = found.iter().filter_map(|layers| layers.get(layer)).map(value);
+                    let values = found
+                        .iter()
+                        .filter_map(|layers| layers.get(layer))
+                        .map(value);
                     Estimate::mean(&values.filter(|v| v.is_finite()).collect::<Vec<_>>())
                 })
                 .collect()
@@ -95,7 +108,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         distances.push(by_place(&name, &distance));
         cosines.push(by_place(&name, &cosine));
     }
-    let told: Vec<String> = means.iter().map(|(name, mean)| format!("{name} {mean:.2}")).collect();
+    let told: Vec<String> = means
+        .iter()
+        .map(|(name, mean)| format!("{name} {mean:.2}"))
+        .collect();
     Ok(Told::Measured(Measured {
         meaning: format!(
             "Updating the layers before changes a layer's gradient by this share of it, on average over the \
@@ -104,7 +120,12 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         ),
         readings,
         figures: vec![
-            over_layers("Internal covariate shift", "change / gradient", &layers, distances),
+            over_layers(
+                "Internal covariate shift",
+                "change / gradient",
+                &layers,
+                distances,
+            ),
             over_layers("Direction kept", "cosine", &layers, cosines),
         ],
     }))
@@ -132,14 +153,25 @@ mod tests {
             dropout: 0.0,
         };
         let model = evenkeel_nn::initialize(recipe.build(&kind, 2, &device).unwrap(), 0);
-        let Model::Mlp(mut net) = model else { panic!("a dense net") };
+        let Model::Mlp(mut net) = model else {
+            panic!("a dense net")
+        };
         let (w, [a, b], x, rate) = (0.7, [0.4, -0.9], 1.5, 0.3);
         let set = |values: Vec<f32>, shape: [usize; 2]| {
-            let tensor = Tensor::<2>::from_data(burn::tensor::TensorData::new(values, shape), &device);
+            let tensor =
+                Tensor::<2>::from_data(burn::tensor::TensorData::new(values, shape), &device);
             move |_| tensor.require_grad()
         };
-        net.blocks[0].linear.weight = net.blocks[0].linear.weight.clone().map(set(vec![w as f32], [1, 1]));
-        net.head.weight = net.head.weight.clone().map(set(vec![a as f32, b as f32], [1, 2]));
+        net.blocks[0].linear.weight = net.blocks[0]
+            .linear
+            .weight
+            .clone()
+            .map(set(vec![w as f32], [1, 1]));
+        net.head.weight = net
+            .head
+            .weight
+            .clone()
+            .map(set(vec![a as f32, b as f32], [1, 2]));
         let batch = Batch {
             index: 0,
             features: vec![x as f32],
@@ -158,11 +190,21 @@ mod tests {
         // Weight and bias of the first layer both move.
         let h_after = (w - rate * back * x) * x - rate * back;
         let e_after = errors(h_after);
-        let (g, after) = ([h * e[0], h * e[1]], [h_after * e_after[0], h_after * e_after[1]]);
+        let (g, after) = (
+            [h * e[0], h * e[1]],
+            [h_after * e_after[0], h_after * e_after[1]],
+        );
         let expected = distance(&after, &g) / norm(&g);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].0, 0.0, "nothing comes before the first layer");
-        assert!((found[1].0 - expected).abs() < 1e-5, "{} and {expected}", found[1].0);
-        assert!((found[1].1 - 1.0).abs() < 1e-5, "p − y keeps its direction with two classes");
+        assert!(
+            (found[1].0 - expected).abs() < 1e-5,
+            "{} and {expected}",
+            found[1].0
+        );
+        assert!(
+            (found[1].1 - 1.0).abs() < 1e-5,
+            "p − y keeps its direction with two classes"
+        );
     }
 }

@@ -60,31 +60,36 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         recipe.model = recipe.model.with_norm(kind);
         let mut found: Vec<(f64, Landscape)> = Vec::new();
         let mut failed = None;
-        train(subject, &recipe, |_| {}, |done, session, training| {
-            if done % EVERY != 0 || failed.is_some() {
-                return;
-            }
-            let epoch_steps = session.epoch_steps();
-            let place = (done % epoch_steps) as usize;
-            let batch = match session.loader.epoch(done / epoch_steps, place).next() {
-                Some(Ok(batch)) => batch,
-                Some(Err(error)) => {
-                    failed = Some(error);
+        train(
+            subject,
+            &recipe,
+            |_| {},
+            |done, session, training| {
+                if done % EVERY != 0 || failed.is_some() {
                     return;
                 }
-                None => return,
-            };
-            let rate = session.recipe.optimizer.learning_rate();
-            let pass = || Pass::train(session.recipe.seed, done).keep_statistics();
-            let smoothing = session.recipe.train.label_smoothing;
-            let start = gradient(&training.model, &batch, &pass(), smoothing);
-            let here = landscape(&FACTORS.map(|factor| factor * rate), |along| {
-                let model = moved(&training.model, &start.parts, along);
-                let there = gradient(&model, &batch, &pass(), smoothing);
-                (there.loss, there.flat())
-            });
-            found.push((done as f64, here));
-        })?;
+                let epoch_steps = session.epoch_steps();
+                let place = (done % epoch_steps) as usize;
+                let batch = match session.loader.epoch(done / epoch_steps, place).next() {
+                    Some(Ok(batch)) => batch,
+                    Some(Err(error)) => {
+                        failed = Some(error);
+                        return;
+                    }
+                    None => return,
+                };
+                let rate = session.recipe.optimizer.learning_rate();
+                let pass = || Pass::train(session.recipe.seed, done).keep_statistics();
+                let smoothing = session.recipe.train.label_smoothing;
+                let start = gradient(&training.model, &batch, &pass(), smoothing);
+                let here = landscape(&FACTORS.map(|factor| factor * rate), |along| {
+                    let model = moved(&training.model, &start.parts, along);
+                    let there = gradient(&model, &batch, &pass(), smoothing);
+                    (there.loss, there.flat())
+                });
+                found.push((done as f64, here));
+            },
+        )?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -95,16 +100,28 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             ("effective smoothness", |l| l.smoothness),
         ];
         for ((what, value), curves) in figures.into_iter().zip(&mut curves) {
-            let values: Vec<f64> = found.iter().map(|(_, here)| value(here)).filter(|v| v.is_finite()).collect();
+            let values: Vec<f64> = found
+                .iter()
+                .map(|(_, here)| value(here))
+                .filter(|v| v.is_finite())
+                .collect();
             let estimate = Estimate::mean(&values);
             readings.push(estimate.reading(format!("{name}: {what}"), ""));
             if what == "effective smoothness" {
                 smoothnesses.push((name.clone(), estimate.value));
             }
-            curves.push(curve(&name, found.iter().map(|(step, here)| (*step, Estimate::exact(value(here))))));
+            curves.push(curve(
+                &name,
+                found
+                    .iter()
+                    .map(|(step, here)| (*step, Estimate::exact(value(here)))),
+            ));
         }
     }
-    let smoothest = smoothnesses.iter().filter(|(_, v)| v.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1));
+    let smoothest = smoothnesses
+        .iter()
+        .filter(|(_, v)| v.is_finite())
+        .min_by(|a, b| a.1.total_cmp(&b.1));
     let [variation, predictiveness, smoothness] = curves;
     Ok(Told::Measured(Measured {
         meaning: smoothest.map_or_else(String::new, |(name, value)| {
@@ -135,8 +152,17 @@ mod tests {
         };
         let found = landscape(&[0.1, 0.2], at);
         let size = 13_f64.sqrt();
-        assert!((found.smoothness - 85_f64.sqrt() / size).abs() < 1e-9, "{found:?}");
-        assert!((found.predictiveness - 0.2 * 85_f64.sqrt() / size).abs() < 1e-9, "{found:?}");
-        assert!((found.variation - (at(0.0).0 - at(0.2).0)).abs() < 1e-9, "{found:?}");
+        assert!(
+            (found.smoothness - 85_f64.sqrt() / size).abs() < 1e-9,
+            "{found:?}"
+        );
+        assert!(
+            (found.predictiveness - 0.2 * 85_f64.sqrt() / size).abs() < 1e-9,
+            "{found:?}"
+        );
+        assert!(
+            (found.variation - (at(0.0).0 - at(0.2).0)).abs() < 1e-9,
+            "{found:?}"
+        );
     }
 }

@@ -69,7 +69,9 @@ pub(crate) fn channel_moments(values: &Tensor<2>, shape: &[usize]) -> Vec<(f64, 
     let (examples, channels) = (shape[0], shape[1]);
     let positions = shape[2..].iter().product::<usize>();
     let by_channel = values.clone().reshape([examples, channels, positions]);
-    let by_channel = by_channel.swap_dims(0, 1).reshape([channels, examples * positions]);
+    let by_channel = by_channel
+        .swap_dims(0, 1)
+        .reshape([channels, examples * positions]);
     let (variance, mean) = by_channel.var_mean_bias(1);
     let numbers = |tensor: Tensor<2>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
     numbers(mean).into_iter().zip(numbers(variance)).collect()

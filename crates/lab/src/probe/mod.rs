@@ -155,7 +155,7 @@ pub const KNOWN: [Known; 14] = [
         name: "learning-rates",
         title: "Range of learning rates",
         measure: "Mean loss of the last 10 of up to 48 steps at constant rates, for nets trained anew from the \
-                  recipe's seed with each norm; a rate learns if that is surely below the first loss. Intervals over \
+                  recipe's seed with its norm and without; a rate learns if that is surely below the first loss. Intervals over \
                   the last 10 steps.",
         apply: rate_range::measure,
     },
@@ -163,7 +163,8 @@ pub const KNOWN: [Known; 14] = [
         name: "start-scale",
         title: "Sensitivity to the initial weights' scale",
         measure: "Mean loss of the last 10 of up to 48 steps with all initial matrices multiplied by a factor, for \
-                  nets trained anew from the recipe's seed with each norm. Intervals over the last 10 steps.",
+                  nets trained anew from the recipe's seed with its norm and without. Intervals over the last 10 \
+                  steps.",
         apply: start_scale::measure,
     },
 ];
@@ -183,7 +184,9 @@ pub fn probe(
     for name in only {
         if !KNOWN.iter().any(|known| known.name == name) {
             let names = KNOWN.map(|known| known.name).join(", ");
-            return Err(Error::Unfit(format!("instrument {name}: expected one of {names}")));
+            return Err(Error::Unfit(format!(
+                "instrument {name}: expected one of {names}"
+            )));
         }
     }
     let subject = Subject::open(folder, workers, device)?;
@@ -214,3 +217,6 @@ pub fn probe(
     }
     Ok(probe)
 }
+
+#[cfg(test)]
+mod tests;

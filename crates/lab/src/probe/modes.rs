@@ -33,7 +33,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut readings = Vec::new();
     let mut curves = Vec::new();
     let mut lost = 0.0_f64;
-    for (name, split) in [("training data", &subject.data.train), ("test data", &subject.data.test)] {
+    for (name, split) in [
+        ("training data", &subject.data.train),
+        ("test data", &subject.data.test),
+    ] {
         let batch_size = subject.recipe.train.batch_size.min(split.len());
         let views = Views {
             batch_size,
@@ -42,7 +45,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             ..subject.clean(split, 0)
         };
         let batches = subject.batches(&views)?;
-        let scores: Vec<Scores> = modes.iter().map(|mode| subject.score(&batches, |step| pass(mode, step))).collect();
+        let scores: Vec<Scores> = modes
+            .iter()
+            .map(|mode| subject.score(&batches, |step| pass(mode, step)))
+            .collect();
         let accuracies: Vec<Estimate> = scores.iter().map(accuracy).collect();
         for (mode, accuracy) in modes.iter().zip(&accuracies) {
             readings.push(accuracy.reading(format!("{name}, {mode}"), ""));

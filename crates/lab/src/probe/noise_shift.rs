@@ -32,7 +32,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         let see = |pass| observe(pass, |pass| subject.model.forward(batch.x.clone(), pass)).1;
         let quiet = see(Pass::test());
         let noisy = see(Pass::monte_carlo(subject.recipe.seed, index));
-        let norms = quiet.iter().zip(&noisy).filter(|(seen, _)| seen.kind == "batch_norm");
+        let norms = quiet
+            .iter()
+            .zip(&noisy)
+            .filter(|(seen, _)| seen.kind == "batch_norm");
         let norms: Vec<_> = norms.collect();
         names = norms.iter().map(|(seen, _)| seen.name.clone()).collect();
         values.resize(names.len(), Vec::new());
@@ -43,8 +46,15 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     if names.is_empty() {
         return Ok(Told::Unfit("the net has no batch norms".into()));
     }
-    let ratios: Vec<Estimate> = values.iter().map(|values| Estimate::mean(values).map(f64::exp)).collect();
-    let worst = ratios.iter().map(|ratio| ratio.value.ln().abs()).fold(0.0, f64::max).exp();
+    let ratios: Vec<Estimate> = values
+        .iter()
+        .map(|values| Estimate::mean(values).map(f64::exp))
+        .collect();
+    let worst = ratios
+        .iter()
+        .map(|ratio| ratio.value.ln().abs())
+        .fold(0.0, f64::max)
+        .exp();
     Ok(Told::Measured(Measured {
         meaning: format!(
             "Under noise a norm sees up to {worst:.2} times the variance that it sees at test{}",
@@ -54,11 +64,17 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
                 "; its running statistics are those under noise."
             }
         ),
-        readings: ratios.iter().zip(&names).map(|(ratio, name)| ratio.reading(name.clone(), "")).collect(),
-        figures: vec![over_layers("Variance under noise", "noise drawn / off", &names, vec![by_place(
-            "at the norm's input",
-            &ratios,
-        )])],
+        readings: ratios
+            .iter()
+            .zip(&names)
+            .map(|(ratio, name)| ratio.reading(name.clone(), ""))
+            .collect(),
+        figures: vec![over_layers(
+            "Variance under noise",
+            "noise drawn / off",
+            &names,
+            vec![by_place("at the norm's input", &ratios)],
+        )],
     }))
 }
 
@@ -83,7 +99,12 @@ mod tests {
         let x = Tensor::<2>::random([20_000, 3], Distribution::Normal(1.5, 2.0), &device);
         let norm = BatchNormConfig::new(3).init(&device);
         let dropout = DropoutConfig::new(0.4).init();
-        let see = |pass| observe(pass, |pass| norm.forward(dropout.forward(x.clone(), pass), pass)).1;
+        let see = |pass| {
+            observe(pass, |pass| {
+                norm.forward(dropout.forward(x.clone(), pass), pass)
+            })
+            .1
+        };
         let (quiet, noisy) = (see(Pass::test()), see(Pass::monte_carlo(1, 0)));
         let found = log_ratio(&quiet[1], &noisy[1]).exp();
         let (mean, variance, keep) = (1.5_f64, 4.0, 0.6);

@@ -37,7 +37,11 @@ impl Channel {
     /// The running mean's distance in deviations of the values.
     pub fn shift(&self) -> f64 {
         let distance = self.running_mean - self.mean;
-        if distance == 0.0 { 0.0 } else { distance / self.variance.sqrt() }
+        if distance == 0.0 {
+            0.0
+        } else {
+            distance / self.variance.sqrt()
+        }
     }
 
     /// The logarithm of the running variance in those of the batches; 0 where both are none.
@@ -61,7 +65,10 @@ impl NormStatistics {
     }
 
     pub fn of_channels(&self, value: impl Fn(&Channel) -> f64) -> Vec<f64> {
-        let live = self.channels.iter().filter(|channel| channel.variance > 0.0);
+        let live = self
+            .channels
+            .iter()
+            .filter(|channel| channel.variance > 0.0);
         live.map(value).filter(|value| value.is_finite()).collect()
     }
 
@@ -76,7 +83,11 @@ impl NormStatistics {
                 products += (running(channel) - batches(channel)) * from_start;
                 squares += from_start * from_start;
             }
-            if squares > 0.0 { products / squares } else { 0.0 }
+            if squares > 0.0 {
+                products / squares
+            } else {
+                0.0
+            }
         };
         let of_means = share(0.0, |c| c.running_mean, |c| c.mean);
         of_means.min(share(1.0, |c| c.running_variance, |c| c.variance))
@@ -117,9 +128,10 @@ pub(crate) fn norm_statistics(
         return Vec::new();
     };
     let (_, seen) = observe(Pass::test(), |pass| model.forward(first.x.clone(), pass));
-    let values = seen.iter().filter(|seen| seen.kind == "batch_norm").map(|seen| {
-        (seen.shape[0] * seen.shape[2..].iter().product::<usize>()) as f64
-    });
+    let values = seen
+        .iter()
+        .filter(|seen| seen.kind == "batch_norm")
+        .map(|seen| (seen.shape[0] * seen.shape[2..].iter().product::<usize>()) as f64);
     let values: Vec<f64> = values.collect();
     let mut of_batches: Vec<Vec<State>> = vec![Vec::new(); norms.len()];
     let mut measured = model.clone();

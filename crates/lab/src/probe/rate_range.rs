@@ -3,7 +3,7 @@
 use crate::schedule::Schedule;
 
 use super::instrument::{Estimate, curve, over};
-use super::short::{STEPS, norm_name, norms, train};
+use super::short::{STEPS, norm_name, train, with_and_without};
 use super::subject::Subject;
 use super::{Measured, Told};
 use crate::Error;
@@ -18,15 +18,15 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut readings = Vec::new();
     let mut curves = Vec::new();
     let mut told = Vec::new();
-    for kind in norms(subject) {
+    for kind in with_and_without(subject) {
         let mut points = Vec::new();
         let mut learned = Vec::new();
         for factor in FACTORS {
             let mut recipe = subject.recipe.clone();
             recipe.model = recipe.model.with_norm(kind);
             recipe.schedule = Schedule::Constant;
-            let (OptimizerRecipe::Sgd { learning_rate, .. } | OptimizerRecipe::Adamw { learning_rate, .. }) =
-                &mut recipe.optimizer;
+            let (OptimizerRecipe::Sgd { learning_rate, .. }
+            | OptimizerRecipe::Adamw { learning_rate, .. }) = &mut recipe.optimizer;
             *learning_rate *= factor;
             let rate = *learning_rate;
             let losses = train(subject, &recipe, |_| {}, |_, _, _| {})?;
@@ -38,22 +38,35 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             }
             if let Some(loss) = loss {
                 points.push((rate, loss));
-                readings.push(loss.reading(format!("{}, rate {rate:.4}: loss", norm_name(kind)), ""));
+                readings
+                    .push(loss.reading(format!("{}, rate {rate:.4}: loss", norm_name(kind)), ""));
             }
         }
         let name = norm_name(kind);
         if let (Some(low), Some(high)) = (learned.first(), learned.last()) {
             told.push(format!("{name} {low:.3} to {high:.3}"));
-            readings.push(Estimate::exact(high / low).reading(format!("{name}: largest / smallest rate that learns"), ""));
+            readings.push(
+                Estimate::exact(high / low)
+                    .reading(format!("{name}: largest / smallest rate that learns"), ""),
+            );
         } else {
             told.push(format!("{name} at none of them"));
         }
         curves.push(curve(&name, points.into_iter()));
     }
     Ok(Told::Measured(Measured {
-        meaning: format!("The loss falls within {STEPS} steps at rates of: {}.", told.join("; ")),
+        meaning: format!(
+            "The loss falls within {STEPS} steps at rates of: {}.",
+            told.join("; ")
+        ),
         readings,
-        figures: vec![over("Loss after a short training", "learning rate", "training loss", true, curves)],
+        figures: vec![over(
+            "Loss after a short training",
+            "learning rate",
+            "training loss",
+            true,
+            curves,
+        )],
     }))
 }
 

@@ -31,19 +31,28 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
                 scores(&part, &batches, |_| Pass::test()).accuracy()
             })
             .collect();
-        let estimate = if share == 1.0 { accuracy(&whole) } else { Estimate::mean(&accuracies) };
+        let estimate = if share == 1.0 {
+            accuracy(&whole)
+        } else {
+            Estimate::mean(&accuracies)
+        };
         if share == 0.5 {
             halves = accuracies;
         }
         points.push((share, estimate));
     }
-    let spread = halves.iter().copied().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], a| {
-        [low.min(a), high.max(a)]
-    });
+    let spread = halves
+        .iter()
+        .copied()
+        .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], a| {
+            [low.min(a), high.max(a)]
+        });
     let half = points[1].1;
     let mut readings: Vec<_> = points
         .iter()
-        .map(|(share, estimate)| estimate.reading(format!("{:.0} % of the channels kept", 100.0 * share), ""))
+        .map(|(share, estimate)| {
+            estimate.reading(format!("{:.0} % of the channels kept", 100.0 * share), "")
+        })
         .collect();
     readings.push(Estimate::exact(spread[0]).reading(format!("worst of {PARTS} halves"), ""));
     readings.push(Estimate::exact(spread[1]).reading(format!("best of {PARTS} halves"), ""));
@@ -55,9 +64,13 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             100.0 * whole.accuracy()
         ),
         readings,
-        figures: vec![over("Accuracy of random parts", "share of the channels kept", "test accuracy", false, vec![
-            curve("mean of random parts", points.into_iter()),
-        ])],
+        figures: vec![over(
+            "Accuracy of random parts",
+            "share of the channels kept",
+            "test accuracy",
+            false,
+            vec![curve("mean of random parts", points.into_iter())],
+        )],
     }))
 }
 
@@ -81,7 +94,8 @@ pub(crate) fn thinned(model: &Model, share: f64, key: Key) -> Model {
                 let factors = factors(param.dims()[0], share, key.child(path));
                 param.map(|values| {
                     let count = factors.len();
-                    let factors = Tensor::from_data(TensorData::new(factors, [count]), &values.device());
+                    let factors =
+                        Tensor::from_data(TensorData::new(factors, [count]), &values.device());
                     values * factors
                 })
             });
@@ -152,7 +166,9 @@ impl ModuleMapper for Thin {
         let factors = factors(dims[axis], self.share, self.key.at(self.layer as u64));
         let mut shape = [1; D];
         shape[axis] = dims[axis];
-        param.map(|values| values.clone() * Tensor::from_data(TensorData::new(factors, shape), &values.device()))
+        param.map(|values| {
+            values.clone() * Tensor::from_data(TensorData::new(factors, shape), &values.device())
+        })
     }
 }
 
@@ -178,23 +194,38 @@ mod tests {
                 dropout: 0.0,
             };
             let model = initialize(recipe.build(&kind, 2, &device).unwrap(), 3);
-            let Model::Mlp(mut net) = model else { panic!("a dense net") };
+            let Model::Mlp(mut net) = model else {
+                panic!("a dense net")
+            };
             // All hidden units alike: any half, scaled by two, is the whole.
-            net.blocks[0].linear.weight = net.blocks[0].linear.weight.clone().map(|w| {
-                w.slice([0..2, 0..1]).repeat_dim(1, 8)
-            });
-            net.head.weight = net.head.weight.clone().map(|w| w.slice([0..1, 0..2]).repeat_dim(0, 8));
+            net.blocks[0].linear.weight = net.blocks[0]
+                .linear
+                .weight
+                .clone()
+                .map(|w| w.slice([0..2, 0..1]).repeat_dim(1, 8));
+            net.head.weight = net
+                .head
+                .weight
+                .clone()
+                .map(|w| w.slice([0..1, 0..2]).repeat_dim(0, 8));
             let model = Model::Mlp(net);
             let x = Tensor::<2>::from_floats([[1.0, 2.0], [-3.0, 0.5], [0.3, -0.2]], &device);
             let whole = model.forward(x.clone(), &Pass::test());
             for part in 0..4 {
-                let half = thinned(&model, 0.5, Key::from_seed(1).at(part)).forward(x.clone(), &Pass::test());
+                let half = thinned(&model, 0.5, Key::from_seed(1).at(part))
+                    .forward(x.clone(), &Pass::test());
                 let difference = (half - whole.clone()).abs().max().into_scalar::<f32>();
                 assert!(difference < 1e-5, "{norm:?} {difference}");
             }
             let none = thinned(&model, 1.0, Key::from_seed(1)).forward(x.clone(), &Pass::test());
             assert_eq!(none.into_data(), whole.into_data());
         }
-        assert_eq!(factors(8, 0.5, Key::from_seed(2)).iter().filter(|f| **f == 2.0).count(), 4);
+        assert_eq!(
+            factors(8, 0.5, Key::from_seed(2))
+                .iter()
+                .filter(|f| **f == 2.0)
+                .count(),
+            4
+        );
     }
 }

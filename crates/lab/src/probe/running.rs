@@ -15,7 +15,9 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let most = (EXAMPLES / subject.recipe.train.batch_size).clamp(4, 256);
     let under_noise = subject.batches(&subject.as_trained(subject.recipe.train.epochs, most))?;
     let clean = subject.batches(&subject.clean(&subject.data.train, EXAMPLES))?;
-    let in_training = norm_statistics(&subject.model, &under_noise, |step| subject.fresh_pass(step));
+    let in_training = norm_statistics(&subject.model, &under_noise, |step| {
+        subject.fresh_pass(step)
+    });
     let at_test = norm_statistics(&subject.model, &clean, |_| Pass::recalibrate());
     if in_training.is_empty() {
         return Ok(Told::Unfit("the net has no batch norms".into()));
@@ -33,8 +35,12 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             .map(|norm| Estimate::mean(&norm.of_channels(Channel::log_ratio)).map(f64::exp))
             .collect();
         for ((name, shift), ratio) in names.iter().zip(&shifts).zip(&ratios) {
-            readings.push(shift.reading(format!("{name}, {condition}: distance of the means"), "deviations"));
-            readings.push(ratio.reading(format!("{name}, {condition}: ratio of the variances"), ""));
+            readings.push(shift.reading(
+                format!("{name}, {condition}: distance of the means"),
+                "deviations",
+            ));
+            readings
+                .push(ratio.reading(format!("{name}, {condition}: ratio of the variances"), ""));
         }
         means.push(by_place(condition, &shifts));
         variances.push(by_place(condition, &ratios));
@@ -53,7 +59,12 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         readings,
         figures: vec![
             over_layers("Running means", "distance in deviations", &names, means),
-            over_layers("Running variances", "running / recomputed", &names, variances),
+            over_layers(
+                "Running variances",
+                "running / recomputed",
+                &names,
+                variances,
+            ),
         ],
     }))
 }

@@ -42,7 +42,9 @@ impl Scores {
 
     pub fn hits(&self) -> u64 {
         let pairs = self.predicted.iter().zip(&self.labels);
-        pairs.filter(|(predicted, label)| predicted == label).count() as u64
+        pairs
+            .filter(|(predicted, label)| predicted == label)
+            .count() as u64
     }
 
     pub fn accuracy(&self) -> f64 {

@@ -22,19 +22,25 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut layers = Vec::new();
     let (mut shifts, mut variances) = (Vec::new(), Vec::new());
     for ((name, train), (_, test)) in train.iter().zip(&test) {
-        let (Some(shift), Some(variance)) = (shift(train, test), variance_ratio(train, test)) else {
+        let (Some(shift), Some(variance)) = (shift(train, test), variance_ratio(train, test))
+        else {
             return Ok(Told::Unfit("there are too few examples".into()));
         };
         layers.push(name.clone());
         shifts.push(shift);
         variances.push(variance);
     }
-    let readings = layers.iter().zip(&shifts).zip(&variances).flat_map(|((layer, shift), variance)| {
-        [
-            shift.reading(format!("{layer}: shift of the means"), "deviations"),
-            variance.reading(format!("{layer}: ratio of the variances"), ""),
-        ]
-    });
+    let readings =
+        layers
+            .iter()
+            .zip(&shifts)
+            .zip(&variances)
+            .flat_map(|((layer, shift), variance)| {
+                [
+                    shift.reading(format!("{layer}: shift of the means"), "deviations"),
+                    variance.reading(format!("{layer}: ratio of the variances"), ""),
+                ]
+            });
     let readings = readings.collect();
     let worst = shifts.iter().map(|shift| shift.value).fold(0.0, f64::max);
     Ok(Told::Measured(Measured {
@@ -49,8 +55,18 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         ),
         readings,
         figures: vec![
-            over_layers("Shift of the means", "deviations", &layers, vec![by_place("test against training", &shifts)]),
-            over_layers("Ratio of the variances", "test / training", &layers, vec![by_place("test / training", &variances)]),
+            over_layers(
+                "Shift of the means",
+                "deviations",
+                &layers,
+                vec![by_place("test against training", &shifts)],
+            ),
+            over_layers(
+                "Ratio of the variances",
+                "test / training",
+                &layers,
+                vec![by_place("test / training", &variances)],
+            ),
         ],
     }))
 }
@@ -59,11 +75,15 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
 fn activations(subject: &Subject, batches: &[Batch]) -> Vec<(String, Vec<Vec<f64>>)> {
     let mut layers: Vec<(String, Vec<Vec<f64>>)> = Vec::new();
     for batch in batches {
-        let (logits, seen) = observe(Pass::test(), |pass| subject.model.forward(batch.x.clone(), pass));
+        let (logits, seen) = observe(Pass::test(), |pass| {
+            subject.model.forward(batch.x.clone(), pass)
+        });
         let mut shape = vec![batch.labels.len()];
         shape.extend(subject.data.kind.shape());
         let input = ("input".to_owned(), channel_means(&batch.x, &shape));
-        let within = seen.iter().map(|seen| (seen.name.clone(), channel_means(&seen.output, &seen.shape)));
+        let within = seen
+            .iter()
+            .map(|seen| (seen.name.clone(), channel_means(&seen.output, &seen.shape)));
         let logits = ("logits".to_owned(), channel_means(&logits, &logits.dims()));
         let all = std::iter::once(input).chain(within).chain([logits]);
         for (index, (name, rows)) in all.enumerate() {
@@ -84,8 +104,13 @@ pub(crate) fn shift(train: &[Vec<f64>], test: &[Vec<f64>]) -> Option<Estimate> {
     let values = groups.iter().map(|group| {
         let of_test = moments(group)?;
         let chance = 1.0 / train.len() as f64 + 1.0 / group.len() as f64;
-        let pairs = of_train.iter().zip(&of_test).filter(|((_, variance), _)| *variance > 0.0);
-        let squares: Vec<f64> = pairs.map(|((a, variance), (b, _))| (a - b).powi(2) / variance - chance).collect();
+        let pairs = of_train
+            .iter()
+            .zip(&of_test)
+            .filter(|((_, variance), _)| *variance > 0.0);
+        let squares: Vec<f64> = pairs
+            .map(|((a, variance), (b, _))| (a - b).powi(2) / variance - chance)
+            .collect();
         Some(super::score::mean(&squares))
     });
     let values: Option<Vec<f64>> = values.collect();
@@ -99,7 +124,10 @@ pub(crate) fn variance_ratio(train: &[Vec<f64>], test: &[Vec<f64>]) -> Option<Es
         // The logarithm of a variance of n values is low by about 1/(n − 1), as of normal ones.
         let bias = 1.0 / (group.len() as f64 - 1.0);
         let of_test = moments(group)?;
-        let pairs = of_train.iter().zip(&of_test).filter(|((_, a), (_, b))| *a > 0.0 && *b > 0.0);
+        let pairs = of_train
+            .iter()
+            .zip(&of_test)
+            .filter(|((_, a), (_, b))| *a > 0.0 && *b > 0.0);
         let logs: Vec<f64> = pairs.map(|((_, a), (_, b))| (b / a).ln() + bias).collect();
         Some(super::score::mean(&logs))
     });
@@ -111,7 +139,9 @@ fn moments(rows: &[Vec<f64>]) -> Option<Vec<(f64, f64)>> {
     let channels = rows.first()?.len();
     (rows.len() > 1).then(|| {
         (0..channels)
-            .map(|channel| mean_and_variance(&rows.iter().map(|row| row[channel]).collect::<Vec<_>>()))
+            .map(|channel| {
+                mean_and_variance(&rows.iter().map(|row| row[channel]).collect::<Vec<_>>())
+            })
             .collect()
     })
 }
@@ -145,6 +175,9 @@ mod tests {
         assert!(half.interval[0] < 0.5 && half.interval[1] > 0.5, "{half:?}");
         let wider = variance_ratio(&train, &rows(1000, 4, 3.0, 3.0)).unwrap();
         assert!((wider.value - 2.25).abs() < 0.2, "{wider:?}");
-        assert!(wider.interval[0] < 2.25 && wider.interval[1] > 2.25, "{wider:?}");
+        assert!(
+            wider.interval[0] < 2.25 && wider.interval[1] > 2.25,
+            "{wider:?}"
+        );
     }
 }

@@ -32,13 +32,29 @@ pub(crate) fn norm_name(norm: NormKind) -> String {
 /// The recipe's norm, then others that its net can have, none last.
 pub(crate) fn norms(subject: &Subject) -> Vec<NormKind> {
     let own = subject.recipe.model.norm();
-    let others = [NormKind::Batch, NormKind::Group(4), NormKind::Layer, NormKind::None];
-    let others = others.into_iter().filter(|norm| *norm != own).filter(|norm| {
-        let model = subject.recipe.model.clone().with_norm(*norm);
-        let fits = model.check_statistics(&subject.data.kind, subject.recipe.train.batch_size);
-        model.validate().is_ok() && fits.is_ok()
-    });
+    let others = [
+        NormKind::Batch,
+        NormKind::Group(4),
+        NormKind::Layer,
+        NormKind::None,
+    ];
+    let others = others
+        .into_iter()
+        .filter(|norm| *norm != own)
+        .filter(|norm| {
+            let model = subject.recipe.model.clone().with_norm(*norm);
+            let fits = model.check_statistics(&subject.data.kind, subject.recipe.train.batch_size);
+            model.validate().is_ok() && fits.is_ok()
+        });
     std::iter::once(own).chain(others).collect()
+}
+
+/// The recipe's norm, or batch norm where it has none, and none.
+pub(crate) fn with_and_without(subject: &Subject) -> Vec<NormKind> {
+    let mut all = norms(subject);
+    let none = all.iter().position(|norm| *norm == NormKind::None);
+    let without = none.map(|index| all.remove(index));
+    all.into_iter().take(1).chain(without).collect()
 }
 
 /// Trains `recipe` (the subject's, changed) for some steps, its start changed by `start`; `each` is called

@@ -2,7 +2,7 @@
 
 use super::instrument::{Estimate, curve, over};
 use super::rate_range::last;
-use super::short::{STEPS, norm_name, norms, scale_weights, train};
+use super::short::{STEPS, norm_name, scale_weights, train, with_and_without};
 use super::subject::Subject;
 use super::{Measured, Told};
 use crate::Error;
@@ -13,21 +13,28 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut readings = Vec::new();
     let mut curves = Vec::new();
     let mut spreads = Vec::new();
-    for kind in norms(subject) {
+    for kind in with_and_without(subject) {
         let mut recipe = subject.recipe.clone();
         recipe.model = recipe.model.with_norm(kind);
         let name = norm_name(kind);
         let mut points = Vec::new();
         for factor in FACTORS {
-            let losses = train(subject, &recipe, |training| scale_weights(training, factor), |_, _, _| {})?;
+            let losses = train(
+                subject,
+                &recipe,
+                |training| scale_weights(training, factor),
+                |_, _, _| {},
+            )?;
             if let Some(loss) = last(&losses, STEPS) {
                 readings.push(loss.reading(format!("{name}, weights × {factor}: loss"), ""));
                 points.push((factor, loss));
             }
         }
         let values = || points.iter().map(|(_, loss)| loss.value);
-        let spread = values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
-        readings.push(Estimate::exact(spread).reading(format!("{name}: largest − smallest loss"), ""));
+        let spread =
+            values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
+        readings
+            .push(Estimate::exact(spread).reading(format!("{name}: largest − smallest loss"), ""));
         spreads.push(format!("{name} {spread:.2}"));
         curves.push(curve(&name, points.into_iter()));
     }
@@ -39,6 +46,12 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             spreads.join(", ")
         ),
         readings,
-        figures: vec![over("Loss after a short training", "initial weights × ", "training loss", true, curves)],
+        figures: vec![over(
+            "Loss after a short training",
+            "initial weights × ",
+            "training loss",
+            true,
+            curves,
+        )],
     }))
 }
