@@ -170,7 +170,7 @@ pub(super) fn check_preparation(subject: &Subject) -> Result<Outcome, Error> {
         f64::from(mean.max(deviation))
     };
     let worst = (0..measured.mean.len()).max_by(|a, b| off(*a).total_cmp(&off(*b)));
-    let Some(worst) = worst.filter(|i| !(off(*i) <= 0.02)) else {
+    let Some(worst) = worst.filter(|i| off(*i) > 0.02 || off(*i).is_nan()) else {
         return Ok(None.into());
     };
     let plain = recorded.mean.iter().all(|mean| *mean == 0.0);

@@ -95,9 +95,11 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
             let replayed = step(&session, &mut training, batch?);
             let replayed_loss = replayed.map_or_else(|loss| loss, |stepped| stepped.loss);
             let expected_rate = session.learning_rate(done);
+            let distance = (replayed_loss - loss).abs();
             let differs = number != done + 1
                 || (rate - expected_rate).abs() > 1e-9 * expected_rate.abs().max(1e-12)
-                || !((replayed_loss - loss).abs() <= tolerance * loss.abs().max(1.0));
+                || distance.is_nan()
+                || distance > tolerance * loss.abs().max(1.0);
             if !differs {
                 continue;
             }

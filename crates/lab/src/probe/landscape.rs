@@ -51,6 +51,9 @@ pub(crate) fn landscape(
     }
 }
 
+/// One of its numbers.
+type Figure = fn(&Landscape) -> f64;
+
 pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut readings = Vec::new();
     let mut curves: [Vec<_>; 3] = Default::default();
@@ -94,7 +97,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             return Err(error.into());
         }
         let name = norm_name(kind);
-        let figures: [(&str, fn(&Landscape) -> f64); 3] = [
+        let figures: [(&str, Figure); 3] = [
             ("loss variation", |l| l.variation),
             ("gradient predictiveness", |l| l.predictiveness),
             ("effective smoothness", |l| l.smoothness),

@@ -13,8 +13,11 @@ const EXAMPLES: usize = 2048;
 /// Parts of the test examples, of which each gives a value.
 const GROUPS: usize = 10;
 
+/// The numbers of each example.
+type Rows = Vec<Vec<f64>>;
+
 pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
-    let of = |split| -> Result<Vec<(String, Vec<Vec<f64>>)>, Error> {
+    let of = |split| -> Result<Vec<(String, Rows)>, Error> {
         let batches = subject.batches(&subject.clean(split, EXAMPLES))?;
         Ok(activations(subject, &batches))
     };
@@ -72,8 +75,8 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
 }
 
 /// The mean of each channel of each example, layer by layer, from the input to the logits.
-fn activations(subject: &Subject, batches: &[Batch]) -> Vec<(String, Vec<Vec<f64>>)> {
-    let mut layers: Vec<(String, Vec<Vec<f64>>)> = Vec::new();
+fn activations(subject: &Subject, batches: &[Batch]) -> Vec<(String, Rows)> {
+    let mut layers: Vec<(String, Rows)> = Vec::new();
     for batch in batches {
         let (logits, seen) = observe(Pass::test(), |pass| {
             subject.model.forward(batch.x.clone(), pass)
