@@ -48,9 +48,22 @@ fn told(instrument: &Instrument) -> String {
     for reading in &instrument.readings {
         let [low, high] = reading.interval;
         text += &format!(
-            "  {:width$}  {:>9.4}  {low:.4} to {high:.4} {}\n",
-            reading.of, reading.value, reading.unit
+            "  {:width$}  {:>9}  {} to {} {}\n",
+            reading.of,
+            number(reading.value),
+            number(low),
+            number(high),
+            reading.unit
         );
     }
     text
+}
+
+/// With four decimals, or as a power of ten where that would be long.
+fn number(value: f64) -> String {
+    if value.abs() < 1e5 {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.1e}")
+    }
 }

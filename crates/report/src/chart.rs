@@ -154,7 +154,8 @@ impl Axes {
         Self {
             x: Scale::fit(
                 points().map(|point| on_x(point.x)),
-                LEFT + 10.0,
+                // The first name ends at the first place.
+                LEFT + if named { 46.0 } else { 10.0 },
                 WIDTH - RIGHT - 10.0,
             ),
             y: Scale::fit(values().chain(ends).map(on_y), bottom, TOP),
@@ -229,7 +230,7 @@ impl Axes {
 
 /// Names of layers in full would not fit below the axis.
 fn shortened(name: &str) -> String {
-    const MOST: usize = 24;
+    const MOST: usize = 20;
     if name.chars().count() <= MOST {
         return name.to_owned();
     }

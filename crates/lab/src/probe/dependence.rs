@@ -29,10 +29,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         let mut layers = vec![("input".to_owned(), batch.x.clone())];
         layers.extend(seen.into_iter().map(|seen| (seen.name, seen.output)));
         layers.push(("logits".into(), logits));
-        names = layers
-            .windows(2)
-            .map(|pair| format!("{} → {}", pair[0].0, pair[1].0))
-            .collect();
+        names = layers.windows(2).map(|pair| pair[1].0.clone()).collect();
         values.resize(names.len(), Vec::new());
         for (pair, values) in layers.windows(2).zip(&mut values) {
             values.extend(dependence(&pair[0].1, &pair[1].1));
@@ -50,8 +47,8 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         .min_by(|a, b| a.0.value.total_cmp(&b.0.value));
     let meaning = least.map_or_else(String::new, |(estimate, name)| {
         format!(
-            "1 says that the next layer keeps how the examples lie to each other, 0 that it keeps nothing; the \
-             largest change is {name} ({:.2}).",
+            "1 says that a layer keeps how the examples lie to each other in the one before, 0 that it keeps nothing; the \
+             largest change comes with {name} ({:.2}).",
             estimate.value
         )
     });
@@ -63,7 +60,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             .map(|(e, name)| e.reading(name.clone(), ""))
             .collect(),
         figures: vec![over_layers(
-            "Dependence between neighbouring layers",
+            "Dependence on the layer before",
             "linear CKA, unbiased",
             &names,
             vec![by_place("test data", &estimates)],

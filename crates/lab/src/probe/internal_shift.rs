@@ -5,7 +5,7 @@ use evenkeel_nn::{Decay, Pass, Role, WeightDecay};
 
 use super::gradient::{Gradient, distance, gradient, moved, norm};
 use super::instrument::{Estimate, by_place, over_layers};
-use super::short::{norm_name, norms, train};
+use super::short::{norm_name, norms, reached, train};
 use super::subject::Subject;
 use super::{Measured, Told};
 use crate::Error;
@@ -50,17 +50,23 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let layers: Vec<String> = account
         .iter()
         .filter(|entry| entry.role == Role::Weight)
-        .map(|entry| entry.path.trim_end_matches(".weight").to_owned())
+        .map(|entry| {
+            let path = entry.path.trim_end_matches(".weight");
+            // The first name is that of the kind of net.
+            path.split_once('.')
+                .map_or(path, |(_, path)| path)
+                .to_owned()
+        })
         .collect();
     let mut readings = Vec::new();
     let (mut distances, mut cosines) = (Vec::new(), Vec::new());
     let mut means = Vec::new();
     for kind in norms(subject) {
         let mut recipe = subject.recipe.clone();
-        recipe.model = recipe.model.with_norm(kind);
+        recipe.model.set_norm(kind);
         let mut found: Vec<Vec<(f64, f64)>> = Vec::new();
         let mut failed = None;
-        train(
+        let losses = train(
             subject,
             &recipe,
             |_| {},
@@ -104,7 +110,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             readings.push(cosine.reading(format!("{name}, {layer}: cosine"), ""));
         }
         let later: Vec<f64> = distance.iter().skip(1).map(|d| d.value).collect();
-        means.push((name.clone(), super::score::mean(&later)));
+        means.push((reached(&name, &losses), super::score::mean(&later)));
         distances.push(by_place(&name, &distance));
         cosines.push(by_place(&name, &cosine));
     }
@@ -114,8 +120,8 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         .collect();
     Ok(Told::Measured(Measured {
         meaning: format!(
-            "Updating the layers before changes a layer's gradient by this share of it, on average over the \
-             layers: {}.",
+            "Updating the layers before changes a layer's gradient by this share of it, on average over layers and \
+             steps: {}. A net whose loss did not fall has little to change.",
             told.join(", ")
         ),
         readings,

@@ -4,7 +4,7 @@ use evenkeel_nn::Pass;
 
 use super::gradient::{distance, gradient, moved, norm};
 use super::instrument::{Estimate, curve, over};
-use super::short::{norm_name, norms, train};
+use super::short::{norm_name, norms, reached, train};
 use super::subject::Subject;
 use super::{Measured, Told};
 use crate::Error;
@@ -60,10 +60,10 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut smoothnesses = Vec::new();
     for kind in norms(subject) {
         let mut recipe = subject.recipe.clone();
-        recipe.model = recipe.model.with_norm(kind);
+        recipe.model.set_norm(kind);
         let mut found: Vec<(f64, Landscape)> = Vec::new();
         let mut failed = None;
-        train(
+        let losses = train(
             subject,
             &recipe,
             |_| {},
@@ -111,7 +111,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             let estimate = Estimate::mean(&values);
             readings.push(estimate.reading(format!("{name}: {what}"), ""));
             if what == "effective smoothness" {
-                smoothnesses.push((name.clone(), estimate.value));
+                smoothnesses.push(format!("{} {:.2}", reached(&name, &losses), estimate.value));
             }
             curves.push(curve(
                 &name,
@@ -121,23 +121,36 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             ));
         }
     }
-    let smoothest = smoothnesses
-        .iter()
-        .filter(|(_, v)| v.is_finite())
-        .min_by(|a, b| a.1.total_cmp(&b.1));
     let [variation, predictiveness, smoothness] = curves;
     Ok(Told::Measured(Measured {
-        meaning: smoothest.map_or_else(String::new, |(name, value)| {
-            format!(
-                "The gradient changes least along itself with {name} (effective smoothness {value:.2}); smaller \
-                 numbers let larger steps be taken."
-            )
-        }),
+        meaning: format!(
+            "Effective smoothness, the change of the gradient along itself by distance, is on average: {}. Smaller \
+             numbers let larger steps be taken, if the loss falls at all.",
+            smoothnesses.join(", ")
+        ),
         readings,
         figures: vec![
-            over("Loss variation along the gradient", "step", "largest − smallest loss", false, variation),
-            over("Gradient predictiveness", "step", "change of the gradient / gradient", false, predictiveness),
-            over("Effective smoothness", "step", "change of the gradient / distance", false, smoothness),
+            over(
+                "Loss variation along the gradient",
+                "step",
+                "largest − smallest loss",
+                false,
+                variation,
+            ),
+            over(
+                "Gradient predictiveness",
+                "step",
+                "change of the gradient / gradient",
+                false,
+                predictiveness,
+            ),
+            over(
+                "Effective smoothness",
+                "step",
+                "change of the gradient / distance",
+                false,
+                smoothness,
+            ),
         ],
     }))
 }

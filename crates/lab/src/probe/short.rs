@@ -29,6 +29,12 @@ pub(crate) fn norm_name(norm: NormKind) -> String {
     }
 }
 
+/// A net's name, and what its short training reached.
+pub(crate) fn reached(name: &str, losses: &[f64]) -> String {
+    let last = losses.last().copied().unwrap_or(f64::NAN);
+    format!("{name} (last loss {last:.2})")
+}
+
 /// The recipe's norm, then others that its net can have, none last.
 pub(crate) fn norms(subject: &Subject) -> Vec<NormKind> {
     let own = subject.recipe.model.norm();
@@ -42,7 +48,8 @@ pub(crate) fn norms(subject: &Subject) -> Vec<NormKind> {
         .into_iter()
         .filter(|norm| *norm != own)
         .filter(|norm| {
-            let model = subject.recipe.model.clone().with_norm(*norm);
+            let mut model = subject.recipe.model.clone();
+            model.set_norm(*norm);
             let fits = model.check_statistics(&subject.data.kind, subject.recipe.train.batch_size);
             model.validate().is_ok() && fits.is_ok()
         });

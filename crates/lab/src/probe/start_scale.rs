@@ -15,7 +15,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut spreads = Vec::new();
     for kind in with_and_without(subject) {
         let mut recipe = subject.recipe.clone();
-        recipe.model = recipe.model.with_norm(kind);
+        recipe.model.set_norm(kind);
         let name = norm_name(kind);
         let mut points = Vec::new();
         for factor in FACTORS {
@@ -35,7 +35,8 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
         readings
             .push(Estimate::exact(spread).reading(format!("{name}: largest − smallest loss"), ""));
-        spreads.push(format!("{name} {spread:.2}"));
+        let lowest = values().fold(f64::INFINITY, f64::min);
+        spreads.push(format!("{name} {spread:.2} above {lowest:.2}"));
         curves.push(curve(&name, points.into_iter()));
     }
     Ok(Told::Measured(Measured {
