@@ -27,8 +27,8 @@ mod lock;
 mod machine;
 mod metrics;
 mod number;
-mod quality;
 mod probe;
+mod quality;
 mod run;
 mod tensorboard;
 
@@ -41,9 +41,9 @@ pub use folder::RunFolder;
 pub use lock::RunLock;
 pub use machine::{Machine, peak_memory};
 pub use metrics::{Line, MetricsLog, read_metrics};
-pub use quality::{Estimate, Quality, ReliabilityBin, p_in_words};
 pub use probe::{
     Check, Curve, Diagnosis, Figure, Finding, Instrument, Point, Probe, Reading, Severity,
 };
+pub use quality::{Estimate, Quality, ReliabilityBin, p_in_words};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};
 pub use tensorboard::EventFile;

@@ -64,7 +64,7 @@ pub const KNOWN: [Known; 14] = [
         title: "Covariate shift between training and test data",
         measure: "Root mean square over a layer's channels of (test mean − training mean)/deviation, of each \
                   example's mean over positions, less what chance gives; and the geometric mean of the variances' \
-                  ratio. In test mode; intervals over ten parts of the test examples.",
+                  ratio. In test mode; intervals over ten parts of the examples.",
         apply: shift::measure,
     },
     Known {

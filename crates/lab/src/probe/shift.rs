@@ -10,7 +10,7 @@ use super::{Measured, Told};
 use crate::Error;
 
 const EXAMPLES: usize = 2048;
-/// Parts of the test examples, of which each gives a value.
+/// Parts of the examples, of which each gives a value.
 const GROUPS: usize = 10;
 
 /// The numbers of each example.
@@ -101,18 +101,17 @@ fn activations(subject: &Subject, batches: &[Batch]) -> Vec<(String, Rows)> {
 
 /// √(mean over channels of d²), d = (test mean − training mean)/deviation, less what chance gives: for
 /// independent examples E\[d²\] = 1/n + 1/m where there is no shift. Channels that do not vary are left out.
+/// Each group of test examples is compared with one of training examples, so that values are independent.
 pub(crate) fn shift(train: &[Vec<f64>], test: &[Vec<f64>]) -> Option<Estimate> {
-    let of_train = moments(train)?;
-    let groups = groups(test)?;
-    let values = groups.iter().map(|group| {
-        let of_test = moments(group)?;
-        let chance = 1.0 / train.len() as f64 + 1.0 / group.len() as f64;
-        let pairs = of_train
-            .iter()
-            .zip(&of_test)
-            .filter(|((_, variance), _)| *variance > 0.0);
-        let squares: Vec<f64> = pairs
-            .map(|((a, variance), (b, _))| (a - b).powi(2) / variance - chance)
+    let whole = moments(train)?;
+    let pairs = groups(train)?.into_iter().zip(groups(test)?);
+    let values = pairs.map(|(train, test)| {
+        let chance = 1.0 / train.len() as f64 + 1.0 / test.len() as f64;
+        let means = moments(train)?.into_iter().zip(moments(test)?);
+        let channels = whole.iter().zip(means);
+        let squares: Vec<f64> = channels
+            .filter(|((_, variance), _)| *variance > 0.0)
+            .map(|((_, variance), ((a, _), (b, _)))| (a - b).powi(2) / variance - chance)
             .collect();
         Some(super::score::mean(&squares))
     });
@@ -120,18 +119,18 @@ pub(crate) fn shift(train: &[Vec<f64>], test: &[Vec<f64>]) -> Option<Estimate> {
     Some(Estimate::mean(&values?).map(|square| square.max(0.0).sqrt()))
 }
 
-/// The geometric mean over channels of test variance / training variance.
+/// The geometric mean over channels of test variance / training variance, of groups as in [`shift`].
 pub(crate) fn variance_ratio(train: &[Vec<f64>], test: &[Vec<f64>]) -> Option<Estimate> {
-    let of_train = moments(train)?;
-    let values = groups(test)?.into_iter().map(|group| {
+    let pairs = groups(train)?.into_iter().zip(groups(test)?);
+    let values = pairs.map(|(train, test)| {
         // The logarithm of a variance of n values is low by about 1/(n − 1), as of normal ones.
-        let bias = 1.0 / (group.len() as f64 - 1.0);
-        let of_test = moments(group)?;
-        let pairs = of_train
-            .iter()
-            .zip(&of_test)
-            .filter(|((_, a), (_, b))| *a > 0.0 && *b > 0.0);
-        let logs: Vec<f64> = pairs.map(|((_, a), (_, b))| (b / a).ln() + bias).collect();
+        let low = |rows: &[Vec<f64>]| 1.0 / (rows.len() as f64 - 1.0);
+        let bias = low(test) - low(train);
+        let channels = moments(train)?.into_iter().zip(moments(test)?);
+        let logs: Vec<f64> = channels
+            .filter(|((_, a), (_, b))| *a > 0.0 && *b > 0.0)
+            .map(|((_, a), (_, b))| (b / a).ln() + bias)
+            .collect();
         Some(super::score::mean(&logs))
     });
     let values: Option<Vec<f64>> = values.collect();
@@ -171,10 +170,10 @@ mod tests {
     fn a_planted_shift_is_measured() {
         let train = rows(2000, 1, 3.0, 2.0);
         let none = shift(&train, &rows(1000, 2, 3.0, 2.0)).unwrap();
-        assert!(none.value < 0.1 && none.interval[0] == 0.0, "{none:?}");
+        assert!(none.value < 0.15 && none.interval[0] == 0.0, "{none:?}");
         // By one in units of a deviation of 2.
         let half = shift(&train, &rows(1000, 3, 4.0, 2.0)).unwrap();
-        assert!((half.value - 0.5).abs() < 0.05, "{half:?}");
+        assert!((half.value - 0.5).abs() < 0.06, "{half:?}");
         assert!(half.interval[0] < 0.5 && half.interval[1] > 0.5, "{half:?}");
         let wider = variance_ratio(&train, &rows(1000, 4, 3.0, 3.0)).unwrap();
         assert!((wider.value - 2.25).abs() < 0.2, "{wider:?}");
