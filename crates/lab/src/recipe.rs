@@ -104,6 +104,13 @@ pub struct TrainRecipe {
     pub checkpoint_every: u64,
 }
 
+impl TrainRecipe {
+    /// Whether what is evaluated and saved is an average of weights, with statistics recomputed for it.
+    pub(crate) fn averages_weights(&self) -> bool {
+        self.weight_average > 0.0 || self.swa_after > 0.0
+    }
+}
+
 /// The optimizer of a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]

@@ -32,7 +32,7 @@ pub(super) fn check_conditions(subject: &Subject) -> Result<Outcome, Error> {
     if last.is_empty() || before.is_empty() {
         return Outcome::skipped("fewer than two epochs were logged");
     }
-    if subject.recipe.train.weight_average > 0.0 {
+    if subject.recipe.train.averages_weights() {
         return Outcome::skipped(
             "the saved weights are averages, not those that were trained with",
         );

@@ -40,7 +40,7 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
         }
         let steps = subject.steps();
         let left = (1.0 - MOMENTUM).powf(steps as f64);
-        if left > 0.05 && recipe.train.weight_average == 0.0 {
+        if left > 0.05 && !recipe.train.averages_weights() {
             add(
                 Severity::Warning,
                 "too few steps for running statistics",

@@ -23,7 +23,7 @@ const RECALIBRATE: &str = "recompute the statistics over the training data by on
                            (or recalibrate_exactly) and save the model again";
 
 pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
-    let averaged = subject.recipe.train.weight_average > 0.0;
+    let averaged = subject.recipe.train.averages_weights();
     let batches = conditions(subject, averaged)?;
     let norms = norm_statistics(&subject.model, &batches, |step| {
         if averaged {

@@ -11,7 +11,7 @@ use crate::Error;
 const EXAMPLES: usize = 4096;
 
 pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
-    let averaged = subject.recipe.train.weight_average > 0.0;
+    let averaged = subject.recipe.train.averages_weights();
     let most = (EXAMPLES / subject.recipe.train.batch_size).clamp(4, 256);
     let under_noise = subject.batches(&subject.as_trained(subject.recipe.train.epochs, most))?;
     let clean = subject.batches(&subject.clean(&subject.data.train, EXAMPLES))?;
