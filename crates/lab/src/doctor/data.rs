@@ -8,7 +8,6 @@ use evenkeel_record::Severity;
 use super::{Outcome, finding};
 use crate::Error;
 use crate::data::{Kind, Split, rows};
-use crate::examples;
 use crate::probe::Subject;
 use crate::probe::score::mean_and_variance;
 use crate::probe::subject::Batch;
@@ -160,7 +159,7 @@ pub(super) fn check_labels(subject: &Subject) -> Result<Outcome, Error> {
 
 pub(super) fn check_preparation(subject: &Subject) -> Result<Outcome, Error> {
     let recorded = &subject.run.preparation;
-    let measured = examples::preparation(&subject.data);
+    let measured = crate::data::preparation(&subject.data);
     if recorded.mean.len() != measured.mean.len() {
         return Outcome::skipped("the record has statistics of another number of channels");
     }

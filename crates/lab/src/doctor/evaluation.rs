@@ -8,7 +8,6 @@ use evenkeel_record::{Finding, Preparation, Severity};
 use super::{Outcome, finding};
 use crate::Error;
 use crate::data::Split;
-use crate::examples;
 use crate::model::Model;
 use crate::probe::Subject;
 use crate::probe::score::{Scores, scores};
@@ -196,7 +195,7 @@ fn hypotheses(subject: &Subject, split: &Split) -> Result<Vec<Hypothesis>, Error
         mean: vec![0.0; channels],
         deviation: vec![deviation; channels],
     };
-    let own = examples::preparation(&crate::data::Dataset {
+    let own = crate::data::preparation(&crate::data::Dataset {
         train: split.clone(),
         ..subject.data.clone()
     });

@@ -15,9 +15,9 @@ use crate::fit::FitOptions;
 use crate::probe::Subject;
 use crate::probe::score::scores;
 use crate::probe::subject::Views;
+use crate::provenance;
 use crate::session::Session;
 use crate::step::step;
-use crate::{examples, provenance};
 
 /// Examples that a replay goes over, at most: with an epoch of that many it goes into the second.
 const EXAMPLES: u64 = 20_000;
@@ -192,7 +192,7 @@ fn first_steps(
         mean: vec![0.0; subject.run.preparation.mean.len()],
         deviation: vec![deviation; subject.run.preparation.mean.len()],
     };
-    let own = examples::preparation(&Dataset {
+    let own = crate::data::preparation(&Dataset {
         train: subject.data.test.clone(),
         ..subject.data.clone()
     });
