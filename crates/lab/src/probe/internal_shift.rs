@@ -63,7 +63,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut means = Vec::new();
     for kind in norms(subject) {
         let mut recipe = subject.recipe.clone();
-        recipe.model.set_norm(kind);
+        recipe.model = recipe.model.with_norm(kind);
         let mut found: Vec<Vec<(f64, f64)>> = Vec::new();
         let mut failed = None;
         let losses = train(

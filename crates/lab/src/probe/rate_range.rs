@@ -23,7 +23,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         let mut learned = Vec::new();
         for factor in FACTORS {
             let mut recipe = subject.recipe.clone();
-            recipe.model.set_norm(kind);
+            recipe.model = recipe.model.with_norm(kind);
             recipe.schedule = Schedule::Constant;
             let (OptimizerRecipe::Sgd { learning_rate, .. }
             | OptimizerRecipe::Adamw { learning_rate, .. }) = &mut recipe.optimizer;

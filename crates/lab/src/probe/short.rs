@@ -48,8 +48,7 @@ pub(crate) fn norms(subject: &Subject) -> Vec<NormKind> {
         .into_iter()
         .filter(|norm| *norm != own)
         .filter(|norm| {
-            let mut model = subject.recipe.model.clone();
-            model.set_norm(*norm);
+            let model = subject.recipe.model.clone().with_norm(*norm);
             let fits = model.check_statistics(&subject.data.kind, subject.recipe.train.batch_size);
             model.validate().is_ok() && fits.is_ok()
         });

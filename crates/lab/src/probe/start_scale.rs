@@ -15,7 +15,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let mut spreads = Vec::new();
     for kind in with_and_without(subject) {
         let mut recipe = subject.recipe.clone();
-        recipe.model.set_norm(kind);
+        recipe.model = recipe.model.with_norm(kind);
         let name = norm_name(kind);
         let mut points = Vec::new();
         for factor in FACTORS {
