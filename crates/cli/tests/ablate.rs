@@ -47,7 +47,17 @@ fn figures(json: &str) -> String {
     arms.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether any process has this folder's files in its command.
+/// Bytes of all metrics that an ablation has logged.
+fn logged(out: &Path) -> u64 {
+    let runs = fs::read_dir(out.join("runs")).into_iter().flatten();
+    let size = |run: std::io::Result<fs::DirEntry>| {
+        let metrics = run.ok()?.path().join("metrics.jsonl");
+        Some(fs::metadata(metrics).ok()?.len())
+    };
+    runs.filter_map(size).sum()
+}
+
+/// How many processes have this folder's files in its command.
 fn trainings(out: &Path) -> usize {
     let output = Command::new("ps")
         .args(["-eo", "stat,args"])
@@ -66,9 +76,7 @@ fn trainings(out: &Path) -> usize {
 fn killed_at_any_moment_it_goes_on_with_what_is_missing() {
     let folder = prepare();
     let folder = folder.path();
-    let started = Instant::now();
     let (code, whole, told) = run(folder, &args("whole", &["--jobs", "1"]));
-    let length = started.elapsed();
     assert_eq!(code, 0, "{told}");
     let expected = figures(&whole);
     assert_eq!(expected.lines().count(), 3, "{expected}");
@@ -79,27 +87,35 @@ fn killed_at_any_moment_it_goes_on_with_what_is_missing() {
     assert_eq!(csv.lines().count(), 4, "{csv}");
 
     let mut draws = Key::from_seed(5).draws();
-    let mut unfinished = 0;
     // An absolute path, which the children's commands show.
     let out = folder.join("killed");
     let name = out.to_str().unwrap();
-    for _ in 0..6 {
+    for round in 0..6 {
+        let before = logged(&out);
         let mut child = evenkeel(folder)
             .args(args(name, &["--jobs", "2"]))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        sleep(length.mul_f64(0.1 + 0.3 * draws.uniform()));
+        // A step more than before, and a moment: in the middle of a training, wherever that is.
+        let begun = Instant::now();
+        while logged(&out) <= before {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "no step in a minute"
+            );
+            sleep(Duration::from_millis(2));
+        }
+        sleep(Duration::from_millis(u64::from(draws.below(40))));
         // SIGKILL.
         child.kill().unwrap();
         child.wait().unwrap();
-        unfinished += usize::from(!out.join("comparison.json").exists());
+        assert!(
+            !out.join("comparison.json").exists(),
+            "the ablation ended before kill {round}"
+        );
     }
-    assert!(
-        unfinished >= 2,
-        "only {unfinished} of 6 kills hit the ablation"
-    );
     // Nobody is left training when their parent is gone.
     let begun = Instant::now();
     while trainings(&out) > 0 {

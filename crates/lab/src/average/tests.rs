@@ -4,7 +4,7 @@ use evenkeel_record::{DataSummary, Machine, Preparation, Run, Status, Versions};
 
 use super::*;
 use crate::Recipe;
-use crate::data::Images;
+use crate::data::{Images, unnormalized};
 use crate::evaluate::Evaluator;
 use crate::model::ModelRecipe;
 
@@ -211,7 +211,7 @@ fn evaluated_at_once(run: &OpenRun) {
     for group in groups {
         let pipeline = evenkeel_augment::Pipeline {
             operations: group.before,
-            normalize: crate::data::unnormalized(),
+            normalize: unnormalized(),
         };
         let stream =
             evenkeel_augment::Stream::new(0, evenkeel_augment::Sample { epoch: 0, index: 0 });
