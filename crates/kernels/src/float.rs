@@ -2,15 +2,11 @@
 
 use std::ops::{Add, AddAssign, Mul, Sub};
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-}
+use crate::lanes::Lanes;
 
-/// `f32`, and `f64` for checking gradients by finite differences.
+/// `f32`, and `f64` for checking gradients by finite differences. Sealed by [`Lanes`], which cannot be named.
 pub trait Float:
-    sealed::Sealed
+    Lanes
     + Copy
     + Default
     + Send

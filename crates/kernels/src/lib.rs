@@ -10,7 +10,7 @@
 mod activation;
 mod conv;
 mod float;
-mod matrix;
+mod lanes;
 pub mod noise;
 pub mod norm;
 mod output;

@@ -143,49 +143,11 @@ where
 pub(crate) struct Unwritten<'a, T>(&'a mut [MaybeUninit<T>]);
 
 impl<'a, T: Copy> Unwritten<'a, T> {
-    /// Written before, to be written again.
-    pub fn over(values: &'a mut [T]) -> Self {
-        // SAFETY: same layout; and no method writes anything but values, so `values` stay values.
-        Self(unsafe { &mut *(values as *mut [T] as *mut [MaybeUninit<T>]) })
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn fill(self, value: T) -> &'a mut [T] {
         for place in &mut *self.0 {
             place.write(value);
         }
         // SAFETY: the loop has written every element.
-        unsafe { self.0.assume_init_mut() }
-    }
-
-    /// Writes all pieces one after another.
-    ///
-    /// # Panics
-    /// If together they are not as long as the part.
-    pub fn concat<'b>(self, pieces: impl Iterator<Item = &'b [T]>) -> &'a mut [T]
-    where
-        T: 'b,
-    {
-        let mut written = 0;
-        for piece in pieces {
-            self.0[written..][..piece.len()].write_copy_of_slice(piece);
-            written += piece.len();
-        }
-        assert_eq!(written, self.0.len(), "pieces for the whole part");
-        // SAFETY: the pieces, one after another, have written every element.
-        unsafe { self.0.assume_init_mut() }
-    }
-
-    /// Has `write` write every element through the pointer, which is valid for `len` elements.
-    ///
-    /// # Safety
-    /// `write` must have written all of them when it returns.
-    pub unsafe fn by_pointer(self, write: impl FnOnce(*mut T)) -> &'a mut [T] {
-        write(self.0.as_mut_ptr().cast());
-        // SAFETY: the caller's promise.
         unsafe { self.0.assume_init_mut() }
     }
 }

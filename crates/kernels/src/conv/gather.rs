@@ -1,0 +1,349 @@
+//! A convolution, or its gradient by the input, as sums over offsets in padded planes.
+//!
+//! Both are, along each axis, out\[q\] = Σ over taps of w\[tap\]·plane\[q + offset(tap)\]: what lies under a place
+//! of the kernel, for all positions, is the plane itself from another offset on, and nothing has to be copied for
+//! it. A plane has zeros around it, so that all places of the kernel lie on it. The input of a strided convolution
+//! is several planes, one for each remainder of its positions by the stride; the gradient by the input is several
+//! sums, one for each remainder of the positions of its target.
+
+use std::ops::Range;
+
+use super::Conv2d;
+
+/// One axis of a [`Gather`].
+pub(super) struct Axis {
+    /// Of the source.
+    size: usize,
+    /// The source's positions `remainder`, `remainder + apart`, ... are a plane, for each of the remainders that
+    /// some tap sees.
+    apart: usize,
+    remainders: Vec<usize>,
+    /// Zeros before a plane.
+    before: usize,
+    /// Of a padded plane, what is seen.
+    seen: usize,
+    /// From a position to the last that it sees.
+    reach: usize,
+    pub classes: Vec<Class>,
+}
+
+/// Positions of the target that see the source in the same way.
+#[derive(Debug, PartialEq)]
+pub(super) struct Class {
+    pub taps: Vec<Tap>,
+    pub positions: usize,
+    /// On the target: the first position, and from one to the next.
+    pub first: usize,
+    pub apart: usize,
+}
+
+/// A place of the kernel along an axis, and what lies under it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tap {
+    pub place: usize,
+    /// Which of the planes.
+    plane: usize,
+    /// On the padded plane, for the first position.
+    offset: usize,
+}
+
+/// A [`Tap`] before zeros and planes are counted.
+#[derive(Clone, Copy)]
+struct Seen {
+    place: usize,
+    remainder: usize,
+    offset: isize,
+}
+
+fn signed(size: usize) -> isize {
+    isize::try_from(size).expect("sizes within the address space")
+}
+
+impl Axis {
+    /// y\[i\] = Σ over a of w\[a\]·x\[i·stride + a·dilation − padding\].
+    fn forward(conv: &Conv2d, axis: usize, output: usize) -> Self {
+        let stride = conv.stride[axis];
+        let taps = (0..conv.kernel[axis]).map(|place| {
+            let from = signed(place * conv.dilation[axis]) - signed(conv.padding[axis].0);
+            Seen {
+                place,
+                remainder: from.rem_euclid(signed(stride)).unsigned_abs(),
+                offset: from.div_euclid(signed(stride)),
+            }
+        });
+        let class = (taps.collect(), output, 0, 1);
+        Self::new(conv.image[axis], stride, vec![class])
+    }
+
+    /// dx\[j\] = Σ over a of w\[a\]·dy\[(j + padding − a·dilation)/stride\], where that is a whole number.
+    fn backward(conv: &Conv2d, axis: usize, output: usize) -> Self {
+        let (size, stride) = (conv.image[axis], conv.stride[axis]);
+        let classes = (0..stride.min(size)).map(|first| {
+            let taps = (0..conv.kernel[axis]).filter_map(|place| {
+                let from = signed(first) + signed(conv.padding[axis].0);
+                let from = from - signed(place * conv.dilation[axis]);
+                let offset = from.div_euclid(signed(stride));
+                (from.rem_euclid(signed(stride)) == 0).then_some(Seen {
+                    place,
+                    remainder: 0,
+                    offset,
+                })
+            });
+            let positions = (size - first).div_ceil(stride);
+            (taps.collect(), positions, first, stride)
+        });
+        Self::new(output, 1, classes.collect())
+    }
+
+    fn new(size: usize, apart: usize, classes: Vec<(Vec<Seen>, usize, usize, usize)>) -> Self {
+        // A tap that sees nothing but zeros adds nothing.
+        let sees = |tap: &Seen, positions: usize| {
+            let values = signed(size.saturating_sub(tap.remainder).div_ceil(apart));
+            tap.offset < values && tap.offset + signed(positions) > 0
+        };
+        let classes = classes
+            .into_iter()
+            .map(|(mut taps, positions, first, apart)| {
+                taps.retain(|tap| sees(tap, positions));
+                (taps, positions, first, apart)
+            });
+        let classes: Vec<_> = classes.collect();
+        let taps = || classes.iter().flat_map(|(taps, ..)| taps);
+        let mut remainders: Vec<usize> = taps().map(|tap| tap.remainder).collect();
+        remainders.sort_unstable();
+        remainders.dedup();
+        let before = taps()
+            .map(|tap| tap.offset)
+            .min()
+            .unwrap_or(0)
+            .min(0)
+            .unsigned_abs();
+        let classes: Vec<Class> = (classes.into_iter())
+            .map(|(taps, positions, first, apart)| {
+                let tap = |tap: Seen| Tap {
+                    place: tap.place,
+                    plane: remainders.partition_point(|&remainder| remainder < tap.remainder),
+                    offset: (tap.offset + signed(before)).unsigned_abs(),
+                };
+                Class {
+                    taps: taps.into_iter().map(tap).collect(),
+                    positions,
+                    first,
+                    apart,
+                }
+            })
+            .collect();
+        let offsets = || {
+            classes.iter().flat_map(|class| {
+                let taps = class.taps.iter();
+                taps.map(|tap| (tap.offset, tap.offset + class.positions))
+            })
+        };
+        Self {
+            size,
+            apart,
+            before,
+            seen: offsets().map(|(_, end)| end).max().unwrap_or(0),
+            reach: offsets().map(|(offset, _)| offset).max().unwrap_or(0),
+            remainders,
+            classes,
+        }
+    }
+
+    /// The most of any class.
+    pub fn positions(&self) -> usize {
+        let positions = self.classes.iter().map(|class| class.positions);
+        positions.max().unwrap_or(0)
+    }
+
+    /// Of the plane of a remainder, without zeros.
+    fn values(&self, remainder: usize) -> usize {
+        self.size.saturating_sub(remainder).div_ceil(self.apart)
+    }
+}
+
+/// Down and across.
+pub(super) struct Gather {
+    pub down: Axis,
+    pub across: Axis,
+    /// Height and width of the target.
+    pub target: [usize; 2],
+    /// From a row of a padded plane to the next. The zeros after a row are those before the next one.
+    pub pitch: usize,
+}
+
+impl Gather {
+    pub fn forward(conv: &Conv2d, output: [usize; 2]) -> Self {
+        let [down, across] = [0, 1].map(|axis| Axis::forward(conv, axis, output[axis]));
+        Self::new(down, across, output)
+    }
+
+    pub fn backward(conv: &Conv2d, output: [usize; 2]) -> Self {
+        let [down, across] = [0, 1].map(|axis| Axis::backward(conv, axis, output[axis]));
+        Self::new(down, across, conv.image)
+    }
+
+    fn new(down: Axis, across: Axis, target: [usize; 2]) -> Self {
+        // At least a position each, so that a row of positions does not overlap the next.
+        let pitch = (across.before + across.values(0))
+            .max(across.seen.saturating_sub(across.before))
+            .max(across.positions());
+        Self {
+            down,
+            across,
+            target,
+            pitch,
+        }
+    }
+
+    /// Elements of the source, of one channel.
+    pub fn source_size(&self) -> usize {
+        self.down.size * self.across.size
+    }
+
+    /// Elements of the target, of one channel.
+    pub fn target_size(&self) -> usize {
+        self.target[0] * self.target[1]
+    }
+
+    /// Rows of a padded plane that this many rows of positions see.
+    fn rows(&self, rows: usize) -> usize {
+        self.down.reach + rows
+    }
+
+    /// Elements of a padded plane that this many rows of positions see.
+    fn plane(&self, rows: usize) -> usize {
+        self.rows(rows) * self.pitch + self.across.before
+    }
+
+    /// Elements of all padded planes of a channel that this many rows of positions see.
+    pub fn planes(&self, rows: usize) -> usize {
+        self.down.remainders.len() * self.across.remainders.len() * self.plane(rows)
+    }
+
+    /// Where, on the planes of a channel for this many rows of positions, each tap's first position is.
+    pub fn offsets(&self, down: &Class, across: &Class, rows: usize) -> Vec<usize> {
+        let plane = self.plane(rows);
+        let offsets = down.taps.iter().flat_map(|down| {
+            across.taps.iter().map(move |across| {
+                let index = down.plane * self.across.remainders.len() + across.plane;
+                index * plane + down.offset * self.pitch + across.offset
+            })
+        });
+        offsets.collect()
+    }
+
+    /// Writes one channel to its padded planes, those rows that the rows of positions `seen_by` see, as one of
+    /// several `images` whose values alternate. The zeros are there already.
+    pub fn pad<T: Copy>(
+        &self,
+        source: &[T],
+        seen_by: &Range<usize>,
+        (image, images): (usize, usize),
+        planes: &mut [T],
+    ) {
+        let Self { down, across, .. } = self;
+        let plane = self.plane(seen_by.len());
+        let mut planes = planes.chunks_exact_mut(plane * images);
+        for &y in &down.remainders {
+            let values = down.values(y);
+            for (&x, plane) in across.remainders.iter().zip(&mut planes) {
+                for row in 0..self.rows(seen_by.len()) {
+                    let from = (seen_by.start + row).checked_sub(down.before);
+                    let Some(from) = from.filter(|&from| from < values) else {
+                        continue;
+                    };
+                    let source = &source[(from * down.apart + y) * across.size..][..across.size];
+                    let to = &mut plane[(row * self.pitch + across.before) * images + image..];
+                    if images == 1 && across.apart == 1 {
+                        to[..across.size].copy_from_slice(source);
+                    } else {
+                        let source = source.iter().skip(x).step_by(across.apart);
+                        for (to, &value) in to.iter_mut().step_by(images).zip(source) {
+                            *to = value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conv(image: usize, kernel: usize, stride: usize, padding: usize) -> Conv2d {
+        Conv2d {
+            examples: 1,
+            channels: [1, 1],
+            image: [image; 2],
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [(padding, padding); 2],
+            dilation: [1; 2],
+            groups: 1,
+        }
+    }
+
+    #[test]
+    fn rows_share_their_zeros() {
+        let gather = Gather::forward(&conv(3, 3, 1, 1), [3, 3]);
+        assert_eq!(gather.pitch, 4);
+        let source: Vec<usize> = (1..10).collect();
+        let mut plane = vec![0; gather.planes(3)];
+        gather.pad(&source, &(0..3), (0, 1), &mut plane);
+        let expected = [
+            [0, 0, 0, 0],
+            [0, 1, 2, 3],
+            [0, 4, 5, 6],
+            [0, 7, 8, 9],
+            [0, 0, 0, 0],
+        ];
+        assert_eq!(plane[..20], *expected.as_flattened());
+        assert_eq!(plane[20..], [0]);
+    }
+
+    #[test]
+    fn images_alternate_and_strides_are_planes() {
+        let gather = Gather::forward(&conv(4, 2, 2, 0), [2, 2]);
+        let mut planes = vec![0; 2 * gather.planes(2)];
+        for image in 0..2 {
+            let source: Vec<usize> = (0..16).map(|i| 100 * image + i).collect();
+            gather.pad(&source, &(0..2), (image, 2), &mut planes);
+        }
+        let even = [0, 100, 2, 102, 8, 108, 10, 110];
+        assert_eq!(planes[..8], even);
+        assert_eq!(planes[24..], even.map(|value| value + 5));
+    }
+
+    #[test]
+    fn each_remainder_of_a_strided_axis_has_its_taps() {
+        let axis = Axis::backward(&conv(5, 3, 2, 1), 0, 3);
+        // dx[0] = w[1]·dy[0]; dx[1] = w[0]·dy[1] + w[2]·dy[0].
+        let tap = |place, offset| Tap {
+            place,
+            plane: 0,
+            offset,
+        };
+        let class = |taps: &[Tap], positions, first| Class {
+            taps: taps.to_vec(),
+            positions,
+            first,
+            apart: 2,
+        };
+        let expected = [
+            class(&[tap(1, 0)], 3, 0),
+            class(&[tap(0, 1), tap(2, 0)], 2, 1),
+        ];
+        assert_eq!(axis.classes, expected);
+        assert_eq!((axis.before, axis.seen), (0, 3));
+    }
+
+    #[test]
+    fn what_sees_only_zeros_is_left_out() {
+        let axis = Axis::forward(&conv(1, 3, 1, 1), 0, 1);
+        let places: Vec<usize> = axis.classes[0].taps.iter().map(|tap| tap.place).collect();
+        assert_eq!((places, axis.before, axis.seen), (vec![1], 0, 1));
+    }
+}

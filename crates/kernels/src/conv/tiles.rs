@@ -1,0 +1,270 @@
+//! Sums of products, a tile of them in registers at a time.
+//!
+//! A tile is as many sums as registers hold, so that a value that was loaded is used several times. Each sum is
+//! one chain of fused multiplications and additions in the order of the terms, whatever the tile and the
+//! machine's vectors: all tiles give the same bits.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::Float;
+use crate::lanes::{Lanes, lanes};
+
+/// What the machine's tiles are like, for elements of one type.
+#[derive(Clone, Copy)]
+pub(super) struct Machine {
+    arch: Arch,
+    /// Elements in a vector.
+    pub lanes: usize,
+    /// Outputs of a tile of [`Wide`].
+    pub wide_outputs: usize,
+}
+
+impl Machine {
+    pub fn new<T: Float>() -> Self {
+        struct Ask<T>(Arch, std::marker::PhantomData<T>);
+        impl<T: Float> WithSimd for Ask<T> {
+            type Output = Machine;
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) -> Machine {
+                let many = S::REGISTER_COUNT >= MANY_REGISTERS;
+                Machine {
+                    arch: self.0,
+                    lanes: lanes::<T, S>(),
+                    wide_outputs: if many { 8 } else { 4 },
+                }
+            }
+        }
+        let arch = Arch::new();
+        arch.dispatch(Ask::<T>(arch, std::marker::PhantomData))
+    }
+
+    /// Vectors of outputs in a tile of [`Deep`] and [`Correlation`]: fewer where there are few outputs.
+    pub fn deep_vectors(&self, outputs: usize) -> usize {
+        if outputs <= self.lanes {
+            1
+        } else {
+            DEEP_VECTORS
+        }
+    }
+
+    pub fn run<Op: WithSimd>(&self, tiles: Op) -> Op::Output {
+        self.arch.dispatch(tiles)
+    }
+}
+
+/// Then a tile of [`Wide`] is twice as large.
+const MANY_REGISTERS: usize = 32;
+
+/// Vectors of outputs in a tile of [`Deep`] and [`Correlation`].
+const DEEP_VECTORS: usize = 2;
+
+/// Vectors of neighbouring positions, which a wide tile has at most.
+pub(super) const WIDE_VECTORS: usize = 3;
+
+/// Sums for neighbouring positions, a vector of them at a time, and a few outputs:
+/// `to`\[o, p\] = start\[o\] + Σ over k of weights\[k, o\]·planes\[offsets\[k\] + p\].
+pub(super) struct Wide<'a, T> {
+    pub planes: &'a [T],
+    pub offsets: &'a [usize],
+    /// `[offsets, outputs of a tile]`.
+    pub weights: &'a [T],
+    /// As many as a tile has.
+    pub start: &'a [T],
+    /// `[outputs of a tile, positions]`, whole vectors.
+    pub to: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for Wide<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= MANY_REGISTERS {
+            self.all::<S, 8>(simd);
+        } else {
+            self.all::<S, 4>(simd);
+        }
+    }
+}
+
+impl<T: Float> Wide<'_, T> {
+    #[inline(always)]
+    fn all<S: Simd, const OUTPUTS: usize>(mut self, simd: S) {
+        let vectors = self.to.len() / (OUTPUTS * lanes::<T, S>());
+        for first in (0..vectors).step_by(WIDE_VECTORS) {
+            match vectors - first {
+                1 => self.tile::<S, OUTPUTS, 1>(simd, first),
+                2 => self.tile::<S, OUTPUTS, 2>(simd, first),
+                _ => self.tile::<S, OUTPUTS, WIDE_VECTORS>(simd, first),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const OUTPUTS: usize, const VECTORS: usize>(&mut self, simd: S, first: usize) {
+        let width = lanes::<T, S>();
+        let planes = &self.planes[first * width..];
+        let start = &self.start[..OUTPUTS];
+        let mut sums: [[T::Vector<S>; VECTORS]; OUTPUTS] =
+            std::array::from_fn(|o| [T::splat(simd, start[o]); VECTORS]);
+        let (weights, _) = self.weights.as_chunks::<OUTPUTS>();
+        for (weights, &offset) in weights.iter().zip(self.offsets) {
+            let x = T::vectors::<S>(&planes[offset..][..VECTORS * width]);
+            for (sums, &weight) in sums.iter_mut().zip(weights) {
+                let weight = T::splat(simd, weight);
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum = T::multiply_add(simd, weight, x, *sum);
+                }
+            }
+        }
+        let row = self.to.len() / OUTPUTS;
+        for (sums, to) in sums.iter().zip(self.to.chunks_exact_mut(row)) {
+            let to = &mut to[first * width..][..VECTORS * width];
+            for (to, &sum) in T::vectors_mut::<S>(to).iter_mut().zip(sums) {
+                *to = sum;
+            }
+        }
+    }
+}
+
+/// Sums for outputs, a vector of them at a time, and a few neighbouring positions:
+/// `sums`\[row, p, o\] += Σ over k of planes\[rows\[row\] + offsets\[k\] + p\]·weights\[k, o\].
+pub(super) struct Deep<'a, T> {
+    pub planes: &'a [T],
+    /// Where each row of positions begins.
+    pub rows: &'a [usize],
+    pub offsets: &'a [usize],
+    /// `[offsets, outputs]`.
+    pub weights: &'a [T],
+    /// `[rows, positions of a row, outputs]`, whole tiles.
+    pub sums: &'a mut [T],
+    /// Of the outputs.
+    pub vectors: usize,
+}
+
+/// Of a deep tile.
+pub(super) const DEEP_POSITIONS: usize = 8;
+
+impl<T: Float> WithSimd for Deep<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.vectors {
+            1 => self.all::<S, 1>(simd),
+            _ => self.all::<S, DEEP_VECTORS>(simd),
+        }
+    }
+}
+
+impl<T: Float> Deep<'_, T> {
+    #[inline(always)]
+    fn all<S: Simd, const VECTORS: usize>(self, simd: S) {
+        let outputs = VECTORS * lanes::<T, S>();
+        let of_row = self.sums.len() / self.rows.len();
+        for (&row, sums) in self.rows.iter().zip(self.sums.chunks_exact_mut(of_row)) {
+            let tiles = sums.chunks_exact_mut(DEEP_POSITIONS * outputs);
+            for (index, sums) in tiles.enumerate() {
+                let planes = &self.planes[row + index * DEEP_POSITIONS..];
+                let mut tile = load::<T, S, DEEP_POSITIONS, VECTORS>(sums);
+                let weights = self.weights.chunks_exact(outputs);
+                for (&offset, weights) in self.offsets.iter().zip(weights) {
+                    let x = &planes[offset..][..DEEP_POSITIONS];
+                    let weights = T::vectors::<S>(weights);
+                    for p in 0..DEEP_POSITIONS {
+                        let x = T::splat(simd, x[p]);
+                        for v in 0..VECTORS {
+                            tile[p][v] = T::multiply_add(simd, x, weights[v], tile[p][v]);
+                        }
+                    }
+                }
+                store::<T, S, DEEP_POSITIONS, VECTORS>(&tile, sums);
+            }
+        }
+    }
+}
+
+/// Sums over positions: `sums`\[k, o\] += Σ over rows and p of
+/// planes\[rows\[row\] + offsets\[k\] + p\]·gradient\[row, p, o\].
+pub(super) struct Correlation<'a, T> {
+    pub planes: &'a [T],
+    /// Where each row of positions begins.
+    pub rows: &'a [usize],
+    /// A whole number of tiles.
+    pub offsets: &'a [usize],
+    /// `[rows, positions of a row, outputs]`.
+    pub gradient: &'a [T],
+    /// `[offsets, outputs]`.
+    pub sums: &'a mut [T],
+    /// Of the outputs.
+    pub vectors: usize,
+}
+
+/// Offsets of a tile.
+pub(super) const CORRELATION_OFFSETS: usize = 8;
+
+impl<T: Float> WithSimd for Correlation<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.vectors {
+            1 => self.all::<S, 1>(simd),
+            _ => self.all::<S, DEEP_VECTORS>(simd),
+        }
+    }
+}
+
+impl<T: Float> Correlation<'_, T> {
+    #[inline(always)]
+    fn all<S: Simd, const VECTORS: usize>(self, simd: S) {
+        const OFFSETS: usize = CORRELATION_OFFSETS;
+        let outputs = VECTORS * lanes::<T, S>();
+        let of_row = self.gradient.len() / self.rows.len();
+        let positions = of_row / outputs;
+        let (offsets, _) = self.offsets.as_chunks::<OFFSETS>();
+        let sums = self.sums.chunks_exact_mut(OFFSETS * outputs);
+        for (offsets, sums) in offsets.iter().zip(sums) {
+            let mut tile = load::<T, S, OFFSETS, VECTORS>(sums);
+            for (&row, gradient) in self.rows.iter().zip(self.gradient.chunks_exact(of_row)) {
+                let x: [&[T]; OFFSETS] =
+                    std::array::from_fn(|k| &self.planes[row + offsets[k]..][..positions]);
+                for (p, gradient) in gradient.chunks_exact(outputs).enumerate() {
+                    let gradient = T::vectors::<S>(gradient);
+                    for k in 0..OFFSETS {
+                        let x = T::splat(simd, x[k][p]);
+                        for v in 0..VECTORS {
+                            tile[k][v] = T::multiply_add(simd, x, gradient[v], tile[k][v]);
+                        }
+                    }
+                }
+            }
+            store::<T, S, OFFSETS, VECTORS>(&tile, sums);
+        }
+    }
+}
+
+type Tile<T, S, const ROWS: usize, const VECTORS: usize> =
+    [[<T as Lanes>::Vector<S>; VECTORS]; ROWS];
+
+#[inline(always)]
+fn load<T: Float, S: Simd, const ROWS: usize, const VECTORS: usize>(
+    from: &[T],
+) -> Tile<T, S, ROWS, VECTORS> {
+    let from = T::vectors::<S>(from);
+    std::array::from_fn(|row| std::array::from_fn(|v| from[row * VECTORS + v]))
+}
+
+#[inline(always)]
+fn store<T: Float, S: Simd, const ROWS: usize, const VECTORS: usize>(
+    tile: &Tile<T, S, ROWS, VECTORS>,
+    to: &mut [T],
+) {
+    let to = T::vectors_mut::<S>(to);
+    for (row, vectors) in tile.iter().enumerate() {
+        for (v, &vector) in vectors.iter().enumerate() {
+            to[row * VECTORS + v] = vector;
+        }
+    }
+}
