@@ -28,7 +28,8 @@ fn conv(examples: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize
 }
 
 /// Of every class: none, one pixel, odd sizes, kernels of 1, 3, 5, 7 and oblong ones, strides,
-/// dilation, more padding than image, groups, depthwise, many images of one or several at a time.
+/// dilation, more padding than image, groups, depthwise, many images of one or several at a time, images that
+/// are handled in stripes, one image whose outputs are shared out, more weights than are handled at a time.
 fn cases() -> Vec<Conv2d> {
     let three = conv(3, [4, 5], [9, 11], [3, 3]);
     vec![
@@ -46,6 +47,19 @@ fn cases() -> Vec<Conv2d> {
         conv(37, [16, 19], [7, 7], [3, 3]),
         conv(5, [33, 20], [14, 14], [3, 3]),
         conv(3, [130, 3], [28, 28], [3, 3]),
+        conv(2, [40, 33], [70, 65], [3, 3]),
+        conv(2, [30, 40], [7, 150], [1, 9]),
+        conv(1, [8, 64], [16, 15], [3, 3]),
+        conv(40, [20, 70], [4, 4], [3, 3]),
+        conv(20, [300, 40], [2, 2], [3, 3]),
+        Conv2d {
+            stride: [2, 2],
+            ..conv(2, [90, 35], [50, 41], [3, 3])
+        },
+        Conv2d {
+            stride: [2, 2],
+            ..conv(33, [24, 40], [8, 8], [1, 1])
+        },
         Conv2d {
             stride: [2, 2],
             ..three

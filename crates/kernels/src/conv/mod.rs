@@ -22,7 +22,7 @@ const ENOUGH_PARTS: usize = 16;
 /// Elements of the padded planes that are in use at a time: half a cache of second level, for `f32`.
 const PLANES: usize = 1 << 17;
 /// Positions that are worth going through all weights.
-const ENOUGH_POSITIONS: usize = 384;
+const ENOUGH_POSITIONS: usize = 128;
 
 /// The geometry of a convolution; rows first, columns second in each pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

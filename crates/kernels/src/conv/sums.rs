@@ -407,16 +407,18 @@ fn cut<T: Float>(
         let sums = rows * (columns * images).next_multiple_of(DEEP_POSITIONS) * deep_outputs;
         images == 1 || (images * kernels.sources * gather.planes(rows)).max(sums) <= PLANES
     };
-    let most = ENOUGH_POSITIONS.div_ceil(gather.target_size().max(1));
-    let most = most.min(examples.div_ceil(ENOUGH_PARTS)).max(1);
-    // The share of a tile's positions that are wanted; more images where it is the same.
+    // The share of a tile's positions that are wanted.
     let share = |images: usize| {
         let positions = columns * images;
         positions as f64 / positions.next_multiple_of(DEEP_POSITIONS).max(1) as f64
     };
-    let images = (1..=most)
+    let most = examples.div_ceil(ENOUGH_PARTS).max(1);
+    let enough = ENOUGH_POSITIONS
+        .div_ceil(gather.target_size().max(1))
+        .min(most);
+    let images = (enough..=DEEP_POSITIONS.max(enough).min(most))
         .filter(|&images| fits(images))
-        .max_by(|&a, &b| share(a).total_cmp(&share(b)))
+        .min_by(|&a, &b| share(b).total_cmp(&share(a)))
         .unwrap_or(1);
     let [mut wide, mut deep] = [0.0; 2];
     for down in &gather.down.classes {

@@ -21,6 +21,10 @@ pub(super) struct Machine {
 
 impl Machine {
     pub fn new<T: Float>() -> Self {
+        Self::of::<T>(Arch::new())
+    }
+
+    fn of<T: Float>(arch: Arch) -> Self {
         struct Ask<T>(Arch, std::marker::PhantomData<T>);
         impl<T: Float> WithSimd for Ask<T> {
             type Output = Machine;
@@ -35,7 +39,6 @@ impl Machine {
                 }
             }
         }
-        let arch = Arch::new();
         arch.dispatch(Ask::<T>(arch, std::marker::PhantomData))
     }
 
@@ -266,5 +269,107 @@ fn store<T: Float, S: Simd, const ROWS: usize, const VECTORS: usize>(
         for (v, &vector) in vectors.iter().enumerate() {
             to[row * VECTORS + v] = vector;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenkeel_random::Key;
+
+    fn values(seed: u64, len: usize) -> Vec<f32> {
+        let mut draws = Key::from_seed(seed).draws();
+        (0..len).map(|_| draws.uniform() as f32 - 0.5).collect()
+    }
+
+    /// With each kind of vector that this machine has.
+    fn on_each<R>(run: impl Fn(Arch) -> R) -> Vec<R> {
+        #[allow(unused_mut)]
+        let mut kinds = vec![Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(narrow) = pulp::x86::V3::try_new() {
+            kinds.push(Arch::V3(narrow));
+        }
+        kinds.into_iter().map(run).collect()
+    }
+
+    const OUTPUTS: usize = 64;
+    const POSITIONS: usize = 32;
+    const TERMS: usize = 24;
+
+    /// Σ over k of planes[offsets[k] + p]·weights[k, o], one output after another, by any tiles.
+    fn wide(arch: Arch) -> Vec<f32> {
+        let machine = Machine::of::<f32>(arch);
+        let (planes, weights) = (values(1, 200), values(2, TERMS * OUTPUTS));
+        let offsets: Vec<usize> = (0..TERMS).map(|k| 7 * k % 29).collect();
+        let block = machine.wide_outputs;
+        let mut y = vec![0.0; OUTPUTS * POSITIONS];
+        for (index, to) in y.chunks_exact_mut(block * POSITIONS).enumerate() {
+            let weights = (weights.chunks_exact(OUTPUTS))
+                .flat_map(|row| &row[index * block..][..block])
+                .copied();
+            machine.run(Wide {
+                planes: &planes,
+                offsets: &offsets,
+                weights: &weights.collect::<Vec<_>>(),
+                start: &vec![0.0; block],
+                to,
+            });
+        }
+        y
+    }
+
+    /// The same by deep tiles, and the sums over positions of the same planes with those as gradient.
+    fn deep(arch: Arch) -> [Vec<f32>; 2] {
+        let machine = Machine::of::<f32>(arch);
+        let (planes, weights) = (values(1, 200), values(2, TERMS * OUTPUTS));
+        let offsets: Vec<usize> = (0..TERMS).map(|k| 7 * k % 29).collect();
+        let vectors = machine.deep_vectors(OUTPUTS);
+        let block = vectors * machine.lanes;
+        let mut y = vec![0.0; OUTPUTS * POSITIONS];
+        let mut of_weights = vec![0.0; TERMS * OUTPUTS];
+        for first in (0..OUTPUTS).step_by(block) {
+            let weights: Vec<f32> = (weights.chunks_exact(OUTPUTS))
+                .flat_map(|row| &row[first..][..block])
+                .copied()
+                .collect();
+            let mut sums = vec![0.0; POSITIONS * block];
+            machine.run(Deep {
+                planes: &planes,
+                rows: &[0, POSITIONS / 2],
+                offsets: &offsets,
+                weights: &weights,
+                sums: &mut sums,
+                vectors,
+            });
+            let mut correlations = vec![0.0; TERMS * block];
+            machine.run(Correlation {
+                planes: &planes,
+                rows: &[0, POSITIONS / 2],
+                offsets: &offsets,
+                gradient: &sums,
+                sums: &mut correlations,
+                vectors,
+            });
+            for lane in 0..block {
+                for p in 0..POSITIONS {
+                    y[(first + lane) * POSITIONS + p] = sums[p * block + lane];
+                }
+                for k in 0..TERMS {
+                    of_weights[k * OUTPUTS + first + lane] = correlations[k * block + lane];
+                }
+            }
+        }
+        [y, of_weights]
+    }
+
+    #[test]
+    fn all_vectors_and_tiles_give_the_same_bits() {
+        let wide = on_each(wide);
+        let deep = on_each(deep);
+        assert!(wide.iter().all(|y| *y == wide[0]));
+        assert!(deep.iter().all(|results| *results == deep[0]));
+        assert_eq!(wide[0], deep[0][0]);
+        assert!(deep[0][1].iter().all(|sum| *sum != 0.0));
     }
 }

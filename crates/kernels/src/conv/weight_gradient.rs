@@ -13,6 +13,9 @@ const MANY_WEIGHTS: usize = 1 << 17;
 /// Then this many parts are outputs, which take no memory more, but pad the images again.
 const OUTPUT_PARTS: usize = 4;
 
+/// Positions that are put in another order at a time.
+const NEAR: usize = 64;
+
 /// The gradient by the weight, given `dy` of the output's shape: sums over a few ranges of the
 /// images, added in order.
 ///
@@ -206,13 +209,19 @@ impl<'a> Correlations<'a> {
         }
         let [height, width] = self.gather.target;
         let outputs = block * self.block..((block + 1) * self.block).min(self.outputs);
+        let positions = rows.len() * width;
         for (index, image) in images.enumerate() {
-            for (lane, o) in outputs.clone().enumerate() {
-                let output = (image * self.conv.groups + group) * self.outputs + o;
-                let dy = &dy[(output * height + rows.start) * width..][..rows.len() * width];
-                let to = to[index * self.block..].chunks_mut(self.images * self.block);
-                for (to, &dy) in to.zip(dy) {
-                    to[lane] = dy;
+            let first = (image * self.conv.groups + group) * self.outputs;
+            // Few positions at a time, so that all outputs are written while these are in cache.
+            for start in (0..positions).step_by(NEAR) {
+                let end = (start + NEAR).min(positions);
+                let to = &mut to[(start * self.images + index) * self.block..];
+                for (lane, o) in outputs.clone().enumerate() {
+                    let dy = &dy[((first + o) * height + rows.start) * width..][start..end];
+                    let to = to.iter_mut().skip(lane).step_by(self.images * self.block);
+                    for (to, &dy) in to.zip(dy) {
+                        *to = dy;
+                    }
                 }
             }
         }
