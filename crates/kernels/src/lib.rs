@@ -9,6 +9,7 @@
 
 mod activation;
 mod conv;
+mod conv_block;
 mod float;
 mod lanes;
 pub mod noise;
@@ -21,7 +22,12 @@ mod simd;
 
 pub use activation::Activation;
 pub use conv::{
-    Conv2d, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient,
+    Conv2d, conv2d, conv2d_activated, conv2d_bias_gradient, conv2d_input_gradient,
+    conv2d_weight_gradient,
+};
+pub use conv_block::{
+    ConvBlock, ConvBlockForward, ConvBlockGradients, ConvBlockState, conv_block_backward,
+    conv_block_train,
 };
 pub use float::Float;
 pub use noise::{

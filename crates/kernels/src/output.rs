@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::parallel;
@@ -139,19 +138,6 @@ where
     (buffer, results)
 }
 
-/// A part of a new buffer that is to be written whole.
-pub(crate) struct Unwritten<'a, T>(&'a mut [MaybeUninit<T>]);
-
-impl<'a, T: Copy> Unwritten<'a, T> {
-    pub fn fill(self, value: T) -> &'a mut [T] {
-        for place in &mut *self.0 {
-            place.write(value);
-        }
-        // SAFETY: the loop has written every element.
-        unsafe { self.0.assume_init_mut() }
-    }
-}
-
 /// How a buffer is cut, and what making it takes.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts {
@@ -165,33 +151,29 @@ pub(crate) struct Parts {
     pub work: usize,
 }
 
-/// Makes a buffer whose parts are each written whole by one call of `work(index, part, scratch)`,
-/// which returns the part.
-///
-/// # Panics
-/// If `work` returns another slice than it was given.
-pub(crate) fn build_parts<T, F>(parts: Parts, work: F) -> Vec<T>
+/// Makes a buffer by one call of `work(index, part, scratch)` for each part, which is zeros at first: they are
+/// written when their turn comes, so that they are in cache. Returns it with what `work` returned, in order.
+pub(crate) fn build_parts<T, R, F>(parts: Parts, work: F) -> (Vec<T>, Vec<R>)
 where
     T: Copy + Default + Send,
-    F: for<'a> Fn(usize, Unwritten<'a, T>, &mut [T]) -> &'a mut [T] + Sync,
+    R: Send,
+    F: Fn(usize, &mut [T], &mut [T]) -> R + Sync + Send,
 {
     let Parts { total, part, .. } = parts;
     let mut buffer = Vec::<T>::with_capacity(total);
     let pieces = buffer.spare_capacity_mut()[..total].chunks_mut(part.max(1));
     let scratch = || vec![T::default(); parts.scratch];
-    parallel::for_each(pieces, parts.work, scratch, |index, part, scratch| {
-        let whole = part.as_ptr_range();
-        let written = work(index, Unwritten(part), scratch).as_ptr_range();
-        assert!(
-            whole.start.cast() == written.start && whole.end.cast() == written.end,
-            "a kernel left part {index} of its output unwritten"
-        );
+    let results = parallel::collect_with(pieces, parts.work, scratch, |index, part, scratch| {
+        for place in &mut *part {
+            place.write(T::default());
+        }
+        // SAFETY: the loop has written every element.
+        work(index, unsafe { part.assume_init_mut() }, scratch)
     });
-    // SAFETY: `total` is within the capacity asked for; the parts cover 0..total, and each came back
-    // as an initialized slice, whole. (A panic in a part passes through here, and this line is not
-    // reached.)
+    // SAFETY: `total` is within the capacity asked for; the parts cover 0..total, and each was written whole. (A
+    // panic in a part passes through here, and this line is not reached.)
     unsafe { buffer.set_len(total) };
-    buffer
+    (buffer, results)
 }
 
 #[cfg(test)]

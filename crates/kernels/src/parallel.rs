@@ -21,20 +21,20 @@ pub(crate) fn collect<R: Send>(
 
 /// `work(i, part, scratch)` for all `parts`, as [`collect`]; what `scratch` makes is used again by
 /// the same thread.
-pub(crate) fn for_each<P: Send, S>(
+pub(crate) fn collect_with<P: Send, S, R: Send>(
     parts: impl Iterator<Item = P>,
     elements: usize,
     scratch: impl Fn() -> S + Sync + Send,
-    work: impl Fn(usize, P, &mut S) + Sync + Send,
-) {
+    work: impl Fn(usize, P, &mut S) -> R + Sync + Send,
+) -> Vec<R> {
     if elements <= WORTH_WAKING {
         let mut scratch = scratch();
-        for (i, part) in parts.enumerate() {
-            work(i, part, &mut scratch);
-        }
+        let parts = parts.enumerate();
+        parts.map(|(i, part)| work(i, part, &mut scratch)).collect()
     } else {
         let parts: Vec<P> = parts.collect();
         let parts = parts.into_par_iter().enumerate();
-        parts.for_each_init(scratch, |scratch, (i, part)| work(i, part, scratch));
+        let parts = parts.map_init(scratch, |scratch, (i, part)| work(i, part, scratch));
+        parts.collect()
     }
 }

@@ -9,6 +9,8 @@ mod tiles;
 mod weight_gradient;
 
 use crate::Float;
+use crate::activation::{Activate, Activation, with_activation};
+use crate::norm::{Channels, Moments, channel_moments_of_part};
 use crate::parallel;
 use crate::simd::LaneSums;
 
@@ -144,6 +146,63 @@ impl Conv2d {
 /// # Panics
 /// If a slice's length does not fit, or the kernel does not fit the image: see [`Conv2d::output`].
 pub fn conv2d<T: Float>(x: &[T], weight: &[T], bias: Option<&[T]>, conv: &Conv2d) -> Vec<T> {
+    convolve(x, weight, bias, conv, |_, _| ()).0
+}
+
+/// [`conv2d`], followed by an activation.
+///
+/// # Panics
+/// As [`conv2d`].
+pub fn conv2d_activated<T: Float>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    conv: &Conv2d,
+    activation: Activation,
+) -> Vec<T> {
+    with_activation!(activation, |activation| {
+        convolve(x, weight, bias, conv, |_, y| {
+            y.iter_mut().for_each(|y| *y = activation.forward(*y));
+        })
+    })
+    .0
+}
+
+/// [`conv2d`] without a bias, and the moments of each channel of its output, of parts that were in cache.
+///
+/// # Panics
+/// As [`conv2d`].
+pub(crate) fn conv2d_moments<T: Float>(
+    x: &[T],
+    weight: &[T],
+    conv: &Conv2d,
+) -> (Vec<T>, Vec<Moments>) {
+    let [height, width] = conv.checked_output();
+    let (y, parts) = convolve(x, weight, None, conv, |images, y| {
+        let shape = Channels {
+            n: images,
+            c: y.len() / (images * height * width),
+            s: height * width,
+        };
+        channel_moments_of_part(y, shape)
+    });
+    let mut moments = vec![Moments::default(); conv.channels[1]];
+    for (channel, part) in parts {
+        for (moments, part) in moments[channel..].iter_mut().zip(part) {
+            *moments = moments.merge(&part);
+        }
+    }
+    (y, moments)
+}
+
+/// [`conv2d`], and what `finish` returns: see [`Sums::of_with`].
+fn convolve<T: Float, R: Send>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    conv: &Conv2d,
+    finish: impl Fn(usize, &mut [T]) -> R + Sync + Send,
+) -> (Vec<T>, Vec<(usize, R)>) {
     let output = conv.checked_output();
     conv.check_input(x);
     conv.check_weight(weight);
@@ -163,7 +222,7 @@ pub fn conv2d<T: Float>(x: &[T], weight: &[T], bias: Option<&[T]>, conv: &Conv2d
     };
     let gather = Gather::forward(conv, output);
     let work = conv.work(gather.target_size());
-    Sums::new(&gather, &kernels, bias, conv.examples, work).of(x)
+    Sums::new(&gather, &kernels, bias, conv.examples, work).of_with(x, finish)
 }
 
 /// The gradient by x, given `dy` of the output's shape.
@@ -187,7 +246,8 @@ pub fn conv2d_input_gradient<T: Float>(dy: &[T], weight: &[T], conv: &Conv2d) ->
     };
     let gather = Gather::backward(conv, output);
     let work = conv.work(output[0] * output[1]);
-    Sums::new(&gather, &kernels, None, conv.examples, work).of(dy)
+    let sums = Sums::new(&gather, &kernels, None, conv.examples, work);
+    sums.of_with(dy, |_, _| ()).0
 }
 
 /// The gradient by the bias: dy summed over examples and positions.

@@ -43,7 +43,7 @@ impl<T: Float> Kernels<'_, T> {
         let mut packed = vec![T::ZERO; self.groups * blocks * of_block];
         let of_group = self.weight.len() / self.groups;
         let parts = packed.chunks_mut(of_block.max(1));
-        parallel::for_each(
+        parallel::collect_with(
             parts,
             self.weight.len(),
             || (),
@@ -184,11 +184,16 @@ impl<'a, T: Float> Sums<'a, T> {
         }
     }
 
-    /// The target, from all images of the source.
-    pub fn of(&self, x: &[T]) -> Vec<T> {
+    /// The target, from all images of the source, and for each of its parts, in order, its first channel and what `finish` returns of its
+    /// images and values while they are in cache.
+    pub fn of_with<R: Send>(
+        &self,
+        x: &[T],
+        finish: impl Fn(usize, &mut [T]) -> R + Sync + Send,
+    ) -> (Vec<T>, Vec<(usize, R)>) {
         let size = self.groups * self.outputs * self.gather.target_size();
         if size == 0 {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let planes = self.images * self.sources * self.gather.planes(self.stripe) + SLACK;
         let shape = Parts {
@@ -199,13 +204,13 @@ impl<'a, T: Float> Sums<'a, T> {
         };
         let blocks = self.outputs.div_ceil(self.block);
         build_parts(shape, |part, to, scratch| {
-            let to = to.fill(T::ZERO);
             let (planes, sums) = scratch.split_at_mut(planes);
             let first = part / self.splits * self.images;
+            let images = to.len() * self.splits / size;
             for group in 0..self.groups {
                 let outputs = self.outputs / self.splits;
                 let piece = Piece {
-                    images: (to.len() * self.splits / size).max(1),
+                    images,
                     blocks: group * blocks + part % self.splits * (blocks / self.splits),
                     outputs,
                     group: group * outputs * self.gather.target_size(),
@@ -221,7 +226,8 @@ impl<'a, T: Float> Sums<'a, T> {
                     }
                 }
             }
-            to
+            let channel = part % self.splits * (self.outputs / self.splits);
+            (channel, finish(images, to))
         })
     }
 

@@ -91,16 +91,15 @@ pub fn drop_connect<T: Float>(x: &[T], weight: &[T], connect: &DropConnect) -> V
         scratch: outputs,
         work: connect.work(),
     };
-    build_parts(parts, |example, y, masked| {
-        let y = y.fill(T::ZERO);
+    let (y, _) = build_parts(parts, |example, y, masked| {
         connect.for_masked_rows(weight, example, masked, |input, row| {
             for (position, y) in y.chunks_exact_mut(outputs).enumerate() {
                 let x = x[(example * positions + position) * inputs + input];
                 add_times(x, row, y);
             }
         });
-        y
-    })
+    });
+    y
 }
 
 /// dx\[n, t, i\] = Σₒ dy\[n, t, o\]·weight\[i, o\]·m\[n, i, o\].
@@ -123,16 +122,15 @@ pub fn drop_connect_input_gradient<T: Float>(
         scratch: outputs,
         work: connect.work(),
     };
-    build_parts(parts, |example, dx, masked| {
-        let dx = dx.fill(T::ZERO);
+    let (dx, _) = build_parts(parts, |example, dx, masked| {
         connect.for_masked_rows(weight, example, masked, |input, row| {
             for position in 0..positions {
                 let dy = &dy[(example * positions + position) * outputs..][..outputs];
                 dx[position * inputs + input] = dot(dy, row);
             }
         });
-        dx
-    })
+    });
+    dx
 }
 
 /// dweight\[i, o\] = Σₙ m\[n, i, o\]·Σₜ x\[n, t, i\]·dy\[n, t, o\].
@@ -151,8 +149,7 @@ pub fn drop_connect_weight_gradient<T: Float>(x: &[T], dy: &[T], connect: &DropC
         scratch: 2 * outputs,
         work: connect.work(),
     };
-    build_parts(parts, |input, dweight, scratch| {
-        let dweight = dweight.fill(T::ZERO);
+    let (dweight, _) = build_parts(parts, |input, dweight, scratch| {
         let mut words = Words::new(dropout.key());
         let (product, masked) = scratch.split_at_mut(outputs);
         for example in 0..examples {
@@ -170,8 +167,8 @@ pub fn drop_connect_weight_gradient<T: Float>(x: &[T], dy: &[T], connect: &DropC
             );
             add_times(T::ONE, masked, dweight);
         }
-        dweight
-    })
+    });
+    dweight
 }
 
 /// masked\[o\] = row\[o\] times the factor of element `first` + o of the mask.

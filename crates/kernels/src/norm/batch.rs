@@ -1,10 +1,13 @@
 //! Batch norm: training forward and backward, test forward and backward.
 
+use std::ops::Range;
+
 use super::channels::{Channels, Plan};
 use super::columns::{self, Centrings, Lines, spread};
 use super::moments::Moments;
-use super::slabs::{self, Centring, Line, Part};
+use super::slabs::{self, Centring, Line, Part, Slabs};
 use crate::activation::{Activate, with_activation};
+use crate::output::Writer;
 use crate::{Activation, Float};
 
 /// The learned scale γ and shift β, one value per channel.
@@ -55,6 +58,33 @@ pub fn channel_moments<T: Float>(x: &[T], shape: Channels) -> Vec<Moments> {
         Plan::Groups(group) => slabs::by_groups(shape, group, of_part),
         Plan::Blocks(blocks) => slabs::by_blocks(shape, blocks, of_part, |a, b| a.merge(&b)),
     }
+}
+
+/// [`channel_moments`] of some examples that are in cache, on the current thread.
+pub(crate) fn channel_moments_of_part<T: Float>(x: &[T], shape: Channels) -> Vec<Moments> {
+    let part = Part {
+        channels: 0..shape.c,
+        examples: 0..shape.n,
+    };
+    slabs::moments(x, shape, &part)
+}
+
+/// [`batch_norm_apply`] of some channels of some examples, `[n·c, s]`, on the current thread.
+pub(crate) fn batch_norm_apply_part<T: Float>(
+    x: &[T],
+    shape: Channels,
+    slabs: Range<usize>,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+) -> Vec<T> {
+    with_activation!(activation, |activation| {
+        slabs::output(x, shape, slabs, |channel| {
+            let statistics = (mean[channel], reciprocal_deviation[channel]);
+            line(channel, statistics, affine, activation)
+        })
+    })
 }
 
 /// y = activation((x − μ)·γ/√(σ² + ε) + β) with the mean μ and the biased variance σ² of each
@@ -154,29 +184,100 @@ pub fn batch_norm_train_backward<T: Float>(
     check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
     let count = shape.count() as f64;
     let (dx, sums) = with_activation!(activation, |activation| {
+        let statistics = (mean, reciprocal_deviation);
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
-            let line = |channel: usize| {
-                let statistics = (mean[channel], reciprocal_deviation[channel]);
-                line(channel, statistics, affine, activation)
-            };
             slabs::build_by_groups(shape, group, |part, writer| {
-                let sums = slabs::gradient_sums(x, dy, shape, &part, line);
-                let line = |channel| {
-                    let sums = sums[channel - part.channels.start];
-                    let centring = centring(sums, reciprocal_deviation[channel], count);
-                    (line(channel), centring)
-                };
-                slabs::write_centred_gradient(x, dy, shape, part.slabs(shape), line, writer);
-                sums
+                let dy = Slabs::all(dy, shape);
+                centre_part(x, dy, shape, &part, statistics, affine, activation, writer)
             })
         } else {
-            let statistics = (mean, reciprocal_deviation);
             let sums = gradient_sums(x, dy, shape, statistics, affine, activation);
             let dx = centred_gradient(x, dy, shape, statistics, affine, activation, &sums, count);
             (dx, sums)
         }
     });
     gradients(dx, sums, reciprocal_deviation)
+}
+
+/// [`batch_norm_train_backward`], where dy is not at hand in whole: `dy(n, c)` writes that of an example's
+/// channel.
+///
+/// # Panics
+/// As [`batch_norm_train_backward`].
+pub(crate) fn batch_norm_train_backward_of<T: Float>(
+    x: &[T],
+    dy: impl Fn(usize, usize, &mut [T]) + Sync,
+    shape: Channels,
+    mean: &[T],
+    reciprocal_deviation: &[T],
+    affine: Option<Affine<'_, T>>,
+    activation: Activation,
+) -> Gradients<T> {
+    check_backward(x, x, shape, mean, reciprocal_deviation, affine);
+    let whole = Part {
+        channels: 0..shape.c,
+        examples: 0..shape.n,
+    };
+    let made = |part: &Part| {
+        let mut made = vec![T::ZERO; part.examples.len() * part.channels.len() * shape.s];
+        let mut slabs = made.chunks_exact_mut(shape.s.max(1));
+        for example in part.examples.clone() {
+            for (channel, slab) in part.channels.clone().zip(&mut slabs) {
+                dy(example, channel, slab);
+            }
+        }
+        made
+    };
+    let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) else {
+        let dy = made(&whole);
+        return batch_norm_train_backward(
+            x,
+            &dy,
+            shape,
+            mean,
+            reciprocal_deviation,
+            affine,
+            activation,
+        );
+    };
+    let (dx, sums) = with_activation!(activation, |activation| {
+        let statistics = (mean, reciprocal_deviation);
+        slabs::build_by_groups(shape, group, |part, writer| {
+            let dy = made(&part);
+            let dy = Slabs::of_part(&dy, shape, &part);
+            centre_part(x, dy, shape, &part, statistics, affine, activation, writer)
+        })
+    });
+    gradients(dx, sums, reciprocal_deviation)
+}
+
+/// Writes the gradient by the input of some channels, all examples, and returns their sums of gradients.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the backward's, the part and its place"
+)]
+fn centre_part<T: Float, A: Activate>(
+    x: &[T],
+    dy: Slabs<'_, T>,
+    shape: Channels,
+    part: &Part,
+    (mean, reciprocal_deviation): (&[T], &[T]),
+    affine: Option<Affine<'_, T>>,
+    activation: A,
+    writer: &mut Writer<'_, T>,
+) -> Vec<[f64; 2]> {
+    let line = |channel: usize| {
+        let statistics = (mean[channel], reciprocal_deviation[channel]);
+        line(channel, statistics, affine, activation)
+    };
+    let sums = slabs::gradient_sums(x, dy, shape, part, line);
+    let centred = |channel: usize| {
+        let sums = sums[channel - part.channels.start];
+        let centring = centring(sums, reciprocal_deviation[channel], shape.count() as f64);
+        (line(channel), centring)
+    };
+    slabs::write_centred_gradient(x, dy, shape, part.slabs(shape), centred, writer);
+    sums
 }
 
 /// Σg and Σg·(x − μ) per channel, with g the gradient by the normalized value before the activation:
@@ -285,7 +386,7 @@ fn gradient_sums<T: Float, A: Activate>(
         let statistics = (mean[channel], reciprocal_deviation[channel]);
         line(channel, statistics, affine, activation)
     };
-    let of_part = |part: &Part| slabs::gradient_sums(x, dy, shape, part, line);
+    let of_part = |part: &Part| slabs::gradient_sums(x, Slabs::all(dy, shape), shape, part, line);
     match shape.plan() {
         _ if shape.is_empty() => vec![[0.0; 2]; shape.c],
         Plan::Groups(group) => slabs::by_groups(shape, group, of_part),
@@ -321,7 +422,7 @@ fn centred_gradient<T: Float, A: Activate>(
                 (line, centring(channel))
             };
             slabs::map(shape, |slabs, writer| {
-                slabs::write_centred_gradient(x, dy, shape, slabs, line, writer);
+                slabs::write_centred_gradient(x, Slabs::all(dy, shape), shape, slabs, line, writer);
             })
         }
         Plan::Columns => {

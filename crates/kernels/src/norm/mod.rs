@@ -12,6 +12,9 @@ pub use batch::{
     batch_norm_gradient_of_sums, batch_norm_train, batch_norm_train_backward,
     channel_gradient_sums, channel_moments,
 };
+pub(crate) use batch::{
+    batch_norm_apply_part, batch_norm_train_backward_of, channel_moments_of_part,
+};
 pub use channels::Channels;
 pub use moments::Moments;
 pub use rows::{RowForward, RowNorm, RowStatistics, Rows, row_norm, row_norm_backward};

@@ -45,6 +45,44 @@ impl Channels {
     }
 }
 
+/// A gradient of all channels, or of a part's alone.
+#[derive(Clone, Copy)]
+pub(super) struct Slabs<'a, T> {
+    values: &'a [T],
+    /// Those that each example has here.
+    channels: usize,
+    first: usize,
+    /// Positions.
+    size: usize,
+}
+
+impl<'a, T> Slabs<'a, T> {
+    pub fn all(values: &'a [T], shape: Channels) -> Self {
+        Self {
+            values,
+            channels: shape.c,
+            first: 0,
+            size: shape.s,
+        }
+    }
+
+    /// `[examples, channels of the part, positions]`, all examples being the part's.
+    pub fn of_part(values: &'a [T], shape: Channels, part: &Part) -> Self {
+        Self {
+            values,
+            channels: part.channels.len(),
+            first: part.channels.start,
+            size: shape.s,
+        }
+    }
+
+    #[inline(always)]
+    fn slab(self, example: usize, channel: usize) -> &'a [T] {
+        let slab = example * self.channels + channel - self.first;
+        &self.values[slab * self.size..][..self.size]
+    }
+}
+
 /// Calls `stretch(examples, positions)` for all of `examples`, in order: several examples at a time
 /// where slabs are short, a piece of one where they are long.
 #[inline(always)]
@@ -128,7 +166,7 @@ impl<T: Float, A: Activate> Line<T, A> {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn gradient_sums<T: Float, A: Activate>(
     x: &[T],
-    dy: &[T],
+    dy: Slabs<'_, T>,
     shape: Channels,
     part: &Part,
     line: impl Fn(usize) -> Line<T, A>,
@@ -142,7 +180,7 @@ pub(super) fn gradient_sums<T: Float, A: Activate>(
             for (i, (sums, &line)) in sums.iter_mut().zip(&lines).enumerate() {
                 let channel = part.channels.start + i;
                 let x = &shape.slab(x, example, channel)[positions.clone()];
-                let dy = &shape.slab(dy, example, channel)[positions.clone()];
+                let dy = &dy.slab(example, channel)[positions.clone()];
                 sums.add_pairs(x, dy, |x, dy| {
                     let gradient = line.gradient(x, dy);
                     [gradient, gradient * (x - line.mean)]
@@ -235,6 +273,23 @@ pub(super) fn write_output<T: Float, A: Activate>(
     }
 }
 
+/// [`write_output`] of neighbouring slabs, to a vector.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn output<T: Float, A: Activate>(
+    x: &[T],
+    shape: Channels,
+    slabs: Range<usize>,
+    line: impl Fn(usize) -> Line<T, A>,
+) -> Vec<T> {
+    let mut output = Vec::with_capacity(slabs.len() * shape.s);
+    for slab in slabs {
+        let line = line(slab % shape.c);
+        let x = &x[slab * shape.s..][..shape.s];
+        output.extend(x.iter().map(|&x| line.output(x)));
+    }
+    output
+}
+
 /// What turns the gradient g by the normalized value into the one by the input of a norm with
 /// statistics of the batch: (g − mean of g − (x − μ)·slope)·γ·r.
 #[derive(Clone, Copy)]
@@ -247,7 +302,7 @@ pub(super) struct Centring<T> {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     x: &[T],
-    dy: &[T],
+    dy: Slabs<'_, T>,
     shape: Channels,
     slabs: impl Iterator<Item = usize>,
     line: impl Fn(usize) -> (Line<T, A>, Centring<T>),
@@ -256,7 +311,7 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     for slab in slabs {
         let (line, centring) = line(slab % shape.c);
         let x = &x[slab * shape.s..][..shape.s];
-        let dy = &dy[slab * shape.s..][..x.len()];
+        let dy = &dy.slab(slab / shape.c, slab % shape.c)[..x.len()];
         writer.append(x.len(), |i| {
             let gradient = line.gradient(x[i], dy[i]) - centring.mean_gradient;
             (gradient - (x[i] - line.mean) * centring.slope) * line.scale

@@ -1,5 +1,6 @@
 //! Max pooling over the windows of images.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use multiversion::multiversion;
@@ -173,16 +174,27 @@ fn spans(window: &Window, width: usize, output_width: usize) -> Vec<Span> {
 /// If `x` is not of this shape, or the windows do not fit it: see [`Window::output`].
 pub fn max_pool<T: Float>(x: &[T], planes: Planes, window: Window) -> MaxPool<T> {
     planes.check("x", x.len());
+    max_pool_of(planes, window, |images| {
+        Cow::Borrowed(&x[images.start * planes.area()..images.end * planes.area()])
+    })
+}
+
+/// [`max_pool`] of some images after another.
+pub(crate) fn max_pool_of<'a, T: Float>(
+    planes: Planes,
+    window: Window,
+    x: impl Fn(Range<usize>) -> Cow<'a, [T]> + Sync,
+) -> MaxPool<T> {
     let pooled = window.checked_output(planes);
     let spans = spans(&window, planes.width, pooled.width);
     let chunk = planes.together() * pooled.area();
     let total = planes.count * pooled.area();
     let grid = Grid::chunks(total, chunk);
-    let (output, winners) = build_from(x.len(), grid, |_, range, writer| {
+    let (output, winners) = build_from(planes.count * planes.area(), grid, |_, range, writer| {
         let images = range.start / pooled.area()..range.end / pooled.area();
-        let x = &x[images.start * planes.area()..images.end * planes.area()];
+        let x = x(images);
         let mut winners = vec![0; range.len()];
-        pool(x, planes, pooled, &window, &spans, &mut winners, writer);
+        pool(&x, planes, pooled, &window, &spans, &mut winners, writer);
         winners
     });
     MaxPool {
@@ -299,36 +311,71 @@ pub fn max_pool_backward<T: Float>(
     planes: Planes,
     window: Window,
 ) -> Vec<T> {
-    let pooled = window.checked_output(planes);
-    pooled.check("dy", dy.len());
-    pooled.check("winners", winners.len());
-    let [rows, columns] = window.size;
-    let places: Vec<usize> = (0..rows * columns)
-        .map(|place| place / columns * planes.width + place % columns)
-        .collect();
-    let padding = window.padding[0] * planes.width + window.padding[1];
+    let spread = Spread::new(planes, window);
+    spread.check(dy, winners);
     let area = planes.area();
     let chunk = planes.together() * area;
     let (output, _) = build(
         Grid::chunks(planes.count * area, chunk),
         |_, range, writer| {
             let mut dx = vec![T::ZERO; area];
-            let images = range.start / area..range.end / area;
-            let windows = images.start * pooled.area()..images.end * pooled.area();
-            let dy = dy[windows.clone()].chunks_exact(pooled.area());
-            for (dy, winners) in dy.zip(winners[windows].chunks_exact(pooled.area())) {
+            for image in range.start / area..range.end / area {
                 dx.fill(T::ZERO);
-                let rows = dy.chunks_exact(pooled.width);
-                for (i, (dy, winners)) in rows.zip(winners.chunks_exact(pooled.width)).enumerate() {
-                    let top = i * window.stride[0] * planes.width;
-                    for (j, (&dy, &winner)) in dy.iter().zip(winners).enumerate() {
-                        let place = top + j * window.stride[1] + places[usize::from(winner)];
-                        dx[place - padding] += dy;
-                    }
-                }
+                spread.add(dy, winners, image, &mut dx);
                 writer.append(area, |i| dx[i]);
             }
         },
     );
     output
+}
+
+/// Sends gradients back to the places that won.
+pub(crate) struct Spread {
+    window: Window,
+    pooled: Planes,
+    width: usize,
+    /// In an image, of each place of a window in its corner.
+    places: Vec<usize>,
+    /// From there to the first window's corner, which lies so much before the image.
+    padding: usize,
+}
+
+impl Spread {
+    pub fn new(planes: Planes, window: Window) -> Self {
+        let [rows, columns] = window.size;
+        let places = 0..rows * columns;
+        Self {
+            window,
+            pooled: window.checked_output(planes),
+            width: planes.width,
+            places: places
+                .map(|place| place / columns * planes.width + place % columns)
+                .collect(),
+            padding: window.padding[0] * planes.width + window.padding[1],
+        }
+    }
+
+    /// # Panics
+    /// If a slice is not of the pooled images' shape.
+    pub fn check<T>(&self, dy: &[T], winners: &[u8]) {
+        self.pooled.check("dy", dy.len());
+        self.pooled.check("winners", winners.len());
+    }
+
+    /// Adds the gradients of one image's windows to `dx`, that image.
+    ///
+    /// # Panics
+    /// If a winner is not a place in its window.
+    pub fn add<T: Float>(&self, dy: &[T], winners: &[u8], image: usize, dx: &mut [T]) {
+        let Planes { width, .. } = self.pooled;
+        let windows = image * self.pooled.area()..(image + 1) * self.pooled.area();
+        let rows = dy[windows.clone()].chunks_exact(width);
+        for (i, (dy, winners)) in rows.zip(winners[windows].chunks_exact(width)).enumerate() {
+            let top = i * self.window.stride[0] * self.width;
+            for (j, (&dy, &winner)) in dy.iter().zip(winners).enumerate() {
+                let place = top + j * self.window.stride[1] + self.places[usize::from(winner)];
+                dx[place - self.padding] += dy;
+            }
+        }
+    }
 }

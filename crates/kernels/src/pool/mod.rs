@@ -5,3 +5,4 @@ mod max;
 
 pub use global_avg::{global_avg_pool, global_avg_pool_backward};
 pub use max::{MaxPool, Planes, Window, max_pool, max_pool_backward};
+pub(crate) use max::{Spread, max_pool_of};

@@ -1,0 +1,261 @@
+//! The fused block against its parts, which are tested against their definitions.
+
+mod support;
+
+use evenkeel_kernels::{
+    Activation, Affine, Channels, Conv2d, ConvBlock, ConvBlockState, Float, MaxPool, Window,
+    batch_norm_train, batch_norm_train_backward, conv_block_backward, conv_block_train, conv2d,
+    conv2d_activated, conv2d_input_gradient, conv2d_weight_gradient, max_pool, max_pool_backward,
+};
+use support::{assert_close, bits, to_f64, values, with_pools};
+
+const EPSILON: f64 = 1e-5;
+
+fn block(
+    examples: usize,
+    channels: [usize; 2],
+    image: [usize; 2],
+    pool: Option<Window>,
+) -> ConvBlock {
+    ConvBlock {
+        conv: Conv2d {
+            examples,
+            channels,
+            image,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [(1, 1), (1, 1)],
+            dilation: [1, 1],
+            groups: 1,
+        },
+        epsilon: EPSILON,
+        activation: Activation::Relu,
+        pool,
+    }
+}
+
+/// Every plan of the norm (channels in groups, few channels, few positions), each with and without pooling.
+fn cases() -> Vec<ConvBlock> {
+    let overlapping = Window {
+        size: [3, 3],
+        stride: [2, 2],
+        padding: [1, 1],
+    };
+    let strided = Conv2d {
+        stride: [2, 2],
+        groups: 2,
+        ..block(3, [4, 6], [9, 11], None).conv
+    };
+    vec![
+        block(2, [1, 1], [1, 1], None),
+        block(0, [2, 3], [6, 6], Some(Window::HALVING)),
+        block(3, [2, 3], [7, 9], Some(Window::HALVING)),
+        block(3, [2, 3], [7, 9], None),
+        block(3, [5, 40], [8, 8], Some(Window::HALVING)),
+        block(3, [5, 40], [9, 7], Some(overlapping)),
+        block(37, [5, 40], [9, 7], None),
+        block(5, [4, 20], [3, 3], Some(Window::HALVING)),
+        block(130, [3, 32], [14, 14], Some(Window::HALVING)),
+        ConvBlock {
+            conv: strided,
+            activation: Activation::None,
+            ..block(3, [4, 6], [9, 11], Some(overlapping))
+        },
+    ]
+}
+
+struct Case<T> {
+    block: ConvBlock,
+    x: Vec<T>,
+    weight: Vec<T>,
+    scale: Vec<T>,
+    shift: Vec<T>,
+    dy: Vec<T>,
+}
+
+/// Output, mean, variance, and the gradients by x, weight, scale and shift.
+type Results<T> = [Vec<T>; 7];
+
+const NAMES: [&str; 7] = [
+    "output", "mean", "variance", "dx", "dweight", "dscale", "dshift",
+];
+
+impl<T: Float> Case<T> {
+    fn new(block: ConvBlock) -> Self {
+        let conv = &block.conv;
+        let [channels_in, channels_out] = conv.channels;
+        let taps = channels_in / conv.groups * conv.kernel[0] * conv.kernel[1];
+        let output = block.output().expect("a block that fits");
+        Self {
+            block,
+            x: values(
+                1,
+                conv.examples * channels_in * conv.image[0] * conv.image[1],
+            ),
+            weight: values(2, channels_out * taps),
+            scale: values(3, channels_out),
+            shift: values(4, channels_out),
+            dy: values(5, output.count * output.height * output.width),
+        }
+    }
+
+    fn affine(&self) -> Affine<'_, T> {
+        Affine {
+            scale: &self.scale,
+            shift: &self.shift,
+        }
+    }
+
+    fn fused(&self) -> Results<T> {
+        let forward = conv_block_train(&self.x, &self.weight, self.affine(), &self.block);
+        let state = ConvBlockState {
+            convolved: &forward.convolved,
+            mean: &forward.mean,
+            reciprocal_deviation: &forward.reciprocal_deviation,
+            winners: &forward.winners,
+        };
+        let backward = |wanted| {
+            conv_block_backward(
+                &self.x,
+                &self.dy,
+                &self.weight,
+                self.affine(),
+                state,
+                &self.block,
+                wanted,
+            )
+        };
+        let nothing = backward([false, false]);
+        let all = backward([true, true]);
+        assert!(nothing.input.is_none() && nothing.weight.is_none());
+        assert_eq!(bits(&nothing.scale), bits(&all.scale));
+        [
+            forward.output,
+            forward.mean,
+            forward.variance,
+            all.input.expect("it was asked for"),
+            all.weight.expect("it was asked for"),
+            all.scale,
+            all.shift,
+        ]
+    }
+
+    fn unfused(&self) -> Results<T> {
+        let (conv, activation) = (&self.block.conv, self.block.activation);
+        let planes = self.block.convolved().expect("a kernel that fits");
+        let shape = Channels {
+            n: conv.examples,
+            c: conv.channels[1],
+            s: planes.height * planes.width,
+        };
+        let affine = Some(self.affine());
+        let convolved = conv2d(&self.x, &self.weight, None, conv);
+        let norm = batch_norm_train(&convolved, shape, affine, EPSILON, activation);
+        let (output, gradient) = match self.block.pool {
+            None => (norm.output.clone(), self.dy.clone()),
+            Some(window) => {
+                let MaxPool { output, winners } = max_pool(&norm.output, planes, window);
+                let gradient = max_pool_backward(&self.dy, &winners, planes, window);
+                (output, gradient)
+            }
+        };
+        let gradients = batch_norm_train_backward(
+            &convolved,
+            &gradient,
+            shape,
+            &norm.mean,
+            &norm.reciprocal_deviation,
+            affine,
+            activation,
+        );
+        [
+            output,
+            norm.mean,
+            norm.variance,
+            conv2d_input_gradient(&gradients.input, &self.weight, conv),
+            conv2d_weight_gradient(&self.x, &gradients.input, conv),
+            gradients.scale,
+            gradients.shift,
+        ]
+    }
+}
+
+#[test]
+fn is_its_parts() {
+    for block in cases() {
+        let case = Case::<f64>::new(block);
+        let (fused, unfused) = (case.fused(), case.unfused());
+        for ((name, fused), unfused) in NAMES.iter().zip(&fused).zip(&unfused) {
+            let what = format!("{name} of {block:?}");
+            assert_close(&what, fused, unfused, |i| 1e-9 * (1.0 + unfused[i].abs()));
+        }
+    }
+}
+
+#[test]
+fn in_single_precision_is_near_its_parts() {
+    for block in cases() {
+        let case = Case::<f32>::new(block);
+        let (fused, unfused) = (case.fused(), case.unfused());
+        // The gradients jump where another value wins by rounding; the forward does not.
+        for i in 0..3 {
+            let what = format!("{} of {block:?}", NAMES[i]);
+            let expected = to_f64(&unfused[i]);
+            assert_close(&what, &fused[i], &expected, |i| {
+                1e-4 * (1.0 + expected[i].abs())
+            });
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    for block in cases() {
+        let case = Case::<f32>::new(block);
+        with_pools(|| {
+            case.fused()
+                .iter()
+                .flat_map(|values| bits(values))
+                .collect()
+        });
+    }
+}
+
+#[test]
+fn an_activated_convolution_is_one_and_its_activation() {
+    let case = Case::<f32>::new(block(3, [5, 40], [9, 7], None));
+    let conv = &case.block.conv;
+    let plain = conv2d(&case.x, &case.weight, Some(&case.shift), conv);
+    let expected: Vec<f32> = plain
+        .iter()
+        .map(|&y| if y <= 0.0 { 0.0 } else { y })
+        .collect();
+    let bias = Some(&case.shift[..]);
+    let found = conv2d_activated(&case.x, &case.weight, bias, conv, Activation::Relu);
+    assert_eq!(bits(&found), bits(&expected));
+    let found = conv2d_activated(&case.x, &case.weight, bias, conv, Activation::None);
+    assert_eq!(bits(&found), bits(&plain));
+}
+
+#[test]
+#[should_panic(expected = "dy: expected [6, 4, 5] values")]
+fn a_gradient_of_another_length_is_refused() {
+    let case = Case::<f32>::new(block(2, [2, 3], [8, 10], Some(Window::HALVING)));
+    let forward = conv_block_train(&case.x, &case.weight, case.affine(), &case.block);
+    let state = ConvBlockState {
+        convolved: &forward.convolved,
+        mean: &forward.mean,
+        reciprocal_deviation: &forward.reciprocal_deviation,
+        winners: &forward.winners,
+    };
+    let dy = &case.dy[1..];
+    conv_block_backward(
+        &case.x,
+        dy,
+        &case.weight,
+        case.affine(),
+        state,
+        &case.block,
+        [true; 2],
+    );
+}
