@@ -200,7 +200,7 @@ mod tests {
         from_safetensors(model, &path)
     }
 
-    fn batch_norm(block: &crate::model::ConvBlock) -> &BatchNorm {
+    fn batch_norm(block: &evenkeel_nn::ConvBlock) -> &BatchNorm {
         block.norm.as_ref().and_then(Norm::as_batch).unwrap()
     }
 
@@ -208,7 +208,7 @@ mod tests {
         let Model::ConvNet(net) = model else {
             panic!("a convnet")
         };
-        let count = |block: &crate::model::ConvBlock| {
+        let count = |block: &evenkeel_nn::ConvBlock| {
             let norm = batch_norm(block);
             let count: Tensor<1, Int> = norm.num_batches_tracked.get(&Device::flex());
             count.into_scalar::<i64>()

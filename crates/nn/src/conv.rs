@@ -138,8 +138,17 @@ impl Conv2d {
         weight: Tensor<4>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
+        let conv = self.geometry(&input);
+        backend::convolution(input, weight, bias, conv)
+    }
+
+    /// Of the convolution of this input.
+    ///
+    /// # Panics
+    /// If the input's channels are not the layer's.
+    pub(crate) fn geometry(&self, input: &Tensor<4>) -> kernels::Conv2d {
         let [examples, channels_in, height, width] = input.dims();
-        let [channels_out, group_in, ..] = weight.dims();
+        let [channels_out, group_in, ..] = self.weight.dims();
         assert_eq!(
             channels_in,
             group_in * self.groups,
@@ -147,7 +156,7 @@ impl Conv2d {
             group_in * self.groups,
             input.dims()
         );
-        let conv = kernels::Conv2d {
+        kernels::Conv2d {
             examples,
             channels: [channels_in, channels_out],
             image: [height, width],
@@ -156,8 +165,7 @@ impl Conv2d {
             padding: self.padding([height, width]),
             dilation: self.dilation,
             groups: self.groups,
-        };
-        backend::convolution(input, weight, bias, conv)
+        }
     }
 
     /// The weight that the input is convolved with: standardized, if it is to be.

@@ -30,6 +30,7 @@ mod average;
 mod backend;
 mod buffer;
 mod conv;
+mod conv_block;
 pub mod decay;
 pub mod fold;
 mod host;
@@ -48,11 +49,12 @@ pub use average::{
 #[cfg(feature = "cube")]
 pub use backend::MaskOperations;
 pub use backend::{
-    ConvOperations, NoiseOperations, NormOperations, Normalization, PartOperations, PoolOperations,
-    Shake,
+    ConvBlockOperations, ConvOperations, NoiseOperations, NormOperations, Normalization,
+    PartOperations, PoolOperations, Shake,
 };
 pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};
+pub use conv_block::{ConvBlock, ConvBlockConfig, conv_norm};
 pub use decay::{Decay, WeightDecay};
 pub use evenkeel_kernels::{Activation, Scaling};
 pub use fold::Fold;

@@ -1,32 +1,21 @@
 //! A plain convolutional net: the small relative of VGG.
 
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
-    Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Fold, GlobalAvgPool, MaxPool2d,
-    MaxPool2dConfig, Norm, NormKind, Norms, Pass,
+    ConvBlock, ConvBlockConfig, Dropout, DropoutConfig, Fold, GlobalAvgPool, MaxPool2dConfig, Norm,
+    NormKind, Norms, Pass,
 };
 
-use super::{fold_blocks, normalize_and_activate, visit_norms_of_blocks};
+use super::{fold_blocks, visit_norms_of_blocks};
 use crate::data::Kind;
-
-/// 3×3 convolution → norm → ReLU → perhaps a 2×2 max pool.
-#[derive(Module, Debug)]
-pub struct ConvBlock {
-    /// With padding 1; without a bias where a norm follows, whose shift replaces it.
-    pub conv: Conv2d,
-    /// The norm, with the ReLU fused into it.
-    pub norm: Option<Norm>,
-    /// Halves height and width.
-    pub pool: Option<MaxPool2d>,
-}
 
 /// Blocks → global average pool → dropout → linear.
 #[derive(Module, Debug)]
 pub struct ConvNet {
-    /// The convolutional blocks.
+    /// 3×3 convolution → norm → ReLU → perhaps a 2×2 max pool.
     pub blocks: Vec<ConvBlock>,
     /// Averages over all positions: no fully connected layer to overfit with.
     pub pool: GlobalAvgPool,
@@ -66,19 +55,14 @@ impl ConvNet {
         }
         let mut before = channels;
         let blocks = widths.iter().enumerate().map(|(index, &after)| {
-            let conv = Conv2dConfig::new([before, after], [3, 3])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .with_bias(norm == NormKind::None)
-                .init(device);
-            before = after;
             let pool = pool_after
                 .contains(&index)
-                .then(|| MaxPool2dConfig::new([2, 2]).init());
-            ConvBlock {
-                conv,
-                norm: norm.init(after, Activation::Relu, device),
-                pool,
-            }
+                .then(|| MaxPool2dConfig::new([2, 2]));
+            let block = ConvBlockConfig::new([before, after], [3, 3])
+                .with_norm(norm)
+                .with_pool(pool);
+            before = after;
+            block.init(device)
         });
         Ok(Self {
             blocks: blocks.collect(),
@@ -131,16 +115,5 @@ impl Fold for ConvNet {
             Ok((block, error))
         })?;
         Ok(blocks.map(|blocks| Self { blocks, ..self }))
-    }
-}
-
-impl ConvBlock {
-    fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-        let x = self.conv.forward(x);
-        let x = normalize_and_activate(self.norm.as_ref(), x, pass);
-        match &self.pool {
-            Some(pool) => pool.forward(x),
-            None => x,
-        }
     }
 }

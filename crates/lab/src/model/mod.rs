@@ -4,7 +4,7 @@ mod convnet;
 mod mlp;
 mod resnet;
 
-pub use convnet::{ConvBlock, ConvNet};
+pub use convnet::ConvNet;
 pub use mlp::{DenseBlock, Mlp};
 pub use resnet::{BasicBlock, ResNet, Stem};
 

@@ -6,11 +6,11 @@ use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
     Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Fold, GlobalAvgPool, MaxPool2d,
-    MaxPool2dConfig, Norm, NormKind, Norms, Pass,
+    MaxPool2dConfig, Norm, NormKind, Norms, Pass, conv_norm,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{normalize_and_activate, observed_relu};
+use super::observed_relu;
 use crate::data::Kind;
 
 /// What comes before the blocks.
@@ -103,11 +103,23 @@ fn conv(
         .init(device)
 }
 
-fn normalize(norm: Option<&Norm>, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+/// The convolution, and the norm if there is one, as one.
+fn convolve(conv: &Conv2d, norm: Option<&Norm>, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
     match norm {
-        Some(norm) => norm.forward(x, pass),
-        None => x,
+        Some(norm) => conv_norm(conv, norm, None, x, pass),
+        None => conv.forward(x),
     }
+}
+
+/// [`convolve`], where the norm has a ReLU in it.
+fn convolve_and_activate(
+    conv: &Conv2d,
+    norm: Option<&Norm>,
+    x: Tensor<4>,
+    pass: &Pass,
+) -> Tensor<4> {
+    let y = convolve(conv, norm, x, pass);
+    if norm.is_some() { y } else { observed_relu(y, pass) }
 }
 
 impl ResNet {
@@ -208,8 +220,8 @@ impl ResNet {
     /// - images: `[N, channels, height, width]`
     /// - output: logits `[N, classes]`
     pub fn forward_images(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        let x = self.conv1.forward(images);
-        let mut x = normalize_and_activate(self.bn1.as_ref(), x, &pass.scope("bn1"));
+        let bn1 = self.bn1.as_ref();
+        let mut x = convolve_and_activate(&self.conv1, bn1, images, &pass.scope("bn1"));
         if let Some(pool) = &self.maxpool {
             x = pool.forward(x);
         }
@@ -269,13 +281,11 @@ impl BasicBlock {
     }
 
     fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-        let y = self.conv1.forward(x.clone());
-        let y = normalize_and_activate(self.bn1.as_ref(), y, &pass.scope("bn1"));
-        let y = normalize(self.bn2.as_ref(), self.conv2.forward(y), &pass.scope("bn2"));
+        let (bn1, bn2) = (self.bn1.as_ref(), self.bn2.as_ref());
+        let y = convolve_and_activate(&self.conv1, bn1, x.clone(), &pass.scope("bn1"));
+        let y = convolve(&self.conv2, bn2, y, &pass.scope("bn2"));
         let x = match &self.downsample {
-            Some((conv, norm)) => {
-                normalize(norm.as_ref(), conv.forward(x), &pass.scope("downsample"))
-            }
+            Some((conv, norm)) => convolve(conv, norm.as_ref(), x, &pass.scope("downsample")),
             None => x,
         };
         observed_relu(x + y, &pass.scope("relu"))

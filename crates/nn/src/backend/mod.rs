@@ -12,6 +12,7 @@
 
 mod composed;
 mod conv;
+mod conv_block;
 #[cfg(feature = "cube")]
 mod cube;
 mod flex;
@@ -20,13 +21,15 @@ mod norm;
 mod pool;
 
 pub use conv::ConvOperations;
+pub use conv_block::ConvBlockOperations;
 #[cfg(feature = "cube")]
 pub use noise::MaskOperations;
 pub use noise::{NoiseOperations, Shake};
 pub use norm::{NormOperations, Normalization, PartOperations};
 pub use pool::PoolOperations;
 
-pub(crate) use conv::convolution;
+pub(crate) use conv::{convolution, convolution_activated};
+pub(crate) use conv_block::{ConvBlockOutput, conv_block};
 pub(crate) use noise::{drop_connect, dropout, dropout_add, dropout_around, mix, multiply};
 pub(crate) use norm::{
     Normalized, batch_norm_apply, batch_norm_by, batch_norm_of_part, batch_norm_train,
@@ -49,7 +52,7 @@ pub(crate) fn computed_in(dtype: DType) -> FloatDType {
 }
 
 /// Whether there are the CPU's kernels.
-fn has_kernels(device: Device) -> bool {
+pub(crate) fn has_kernels(device: Device) -> bool {
     matches!(
         device.without_autodiff().as_dispatch(),
         DispatchDevice::Flex(_)

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Float, Int, Tensor};
-use evenkeel_kernels::{Activation, Moments};
+use evenkeel_kernels::{Activation, ConvBlock, Moments, Window};
 
 use super::affine::{self, Affine};
 use super::group::{GroupNorm, GroupNormConfig};
 use super::replicas::{self, BatchPart, Replica};
 use super::rows::check_epsilon;
 use super::running::{Batch, Pool, Pooling, Running, RunningAverage};
-use crate::backend::{self, Normalized};
-use crate::{Buffer, Pass, StatisticsSource};
+use crate::backend::{self, ConvBlockOutput, Normalized};
+use crate::{Buffer, Conv2d, Pass, StatisticsSource};
 
 /// What a batch norm divides by: a measure of how far a channel's values x lie from their mean μ, scaled
 /// to be the deviation σ if they are normal.
@@ -218,6 +218,90 @@ impl BatchNorm {
         };
         let statistics = statistics.as_ref().map(|(mean, variance)| (mean, variance));
         pass.observe("batch_norm", &observed, &output, statistics);
+        output
+    }
+
+    /// A [`ConvBlock`](crate::ConvBlock) with this norm, as one operation; the input, where there is none for it.
+    pub(crate) fn forward_block(
+        &self,
+        conv: &Conv2d,
+        pool: Option<Window>,
+        input: Tensor<4>,
+        pass: &Pass,
+    ) -> Result<Tensor<4>, Tensor<4>> {
+        let pass = &*pass.for_norm(self.running_mean.id());
+        let device = input.device();
+        if conv.bias.is_some() || pass.is_observed() || !backend::has_kernels(device.clone()) {
+            return Err(input);
+        }
+        let geometry = conv.geometry(&input);
+        assert_eq!(
+            geometry.channels[1], self.num_features,
+            "BatchNorm: expected a convolution to as many channels as the norm has"
+        );
+        match pass.statistics() {
+            StatisticsSource::Batch
+                if self.dispersion == Dispersion::Deviation
+                    && pass.replicas().is_none()
+                    && self.ghosts(geometry.examples).len() <= 1 =>
+            {
+                let block = ConvBlock {
+                    conv: geometry,
+                    epsilon: self.epsilon,
+                    activation: self.activation,
+                    pool,
+                };
+                Ok(self.train_block(conv, block, input, pass))
+            }
+            StatisticsSource::Running if device.clone().without_autodiff() == device => {
+                let (mean, variance) = self.running().statistics(&input);
+                let (scale, shift) = self.affine(&input);
+                let scale = scale / variance.add_scalar(self.epsilon).sqrt();
+                let bias = shift - mean * scale.clone();
+                let weight = conv.effective_weight();
+                let weight = weight.cast(scale.dtype()) * scale.reshape([-1, 1, 1, 1]);
+                let output =
+                    backend::convolution_activated(input, weight, bias, geometry, self.activation);
+                Ok(match pool {
+                    Some(window) => backend::max_pool(output, window),
+                    None => output,
+                })
+            }
+            _ => Err(input),
+        }
+    }
+
+    fn train_block(
+        &self,
+        conv: &Conv2d,
+        block: ConvBlock,
+        input: Tensor<4>,
+        pass: &Pass,
+    ) -> Tensor<4> {
+        let planes = block
+            .convolved()
+            .and_then(|planes| block.output().map(|_| planes));
+        let planes = planes.unwrap_or_else(|problem| panic!("ConvBlock: {problem}"));
+        let dims = [
+            block.conv.examples,
+            self.num_features,
+            planes.height,
+            planes.width,
+        ];
+        let count = values_per_channel(&dims);
+        self.check_count(count, &dims);
+        let (scale, shift) = self.affine(&input);
+        let ConvBlockOutput {
+            output,
+            mean,
+            variance,
+        } = backend::conv_block(input, conv.effective_weight(), scale, shift, block);
+        let batch = || Batch {
+            mean: mean.clone(),
+            variance: variance.clone(),
+            count: count as f64,
+        };
+        self.running().follow(batch, pass);
         output
     }
 

@@ -65,14 +65,18 @@ impl MaxPool2d {
     /// If the image is smaller than one window, or the window cannot be used: no positions or more
     /// than 256, a stride of 0, a padding of more than half the kernel.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let window = Window {
-            size: self.kernel_size,
-            stride: self.stride,
-            padding: self.padding,
-        };
+        let window = self.window();
         if let Err(problem) = window.output(backend::planes(&input.shape())) {
             panic!("MaxPool2d: {problem}, for an input {:?}", input.dims());
         }
         backend::max_pool(input, window)
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        Window {
+            size: self.kernel_size,
+            stride: self.stride,
+            padding: self.padding,
+        }
     }
 }

@@ -5,9 +5,10 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
+use burn::backend::ops::ActivationOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
-use evenkeel_kernels::Conv2d;
+use evenkeel_kernels::{Activation, Conv2d};
 
 use super::ConvOperations;
 use crate::backend::no_second_derivative;
@@ -84,6 +85,20 @@ impl<B: ConvOperations, C: CheckpointStrategy> ConvOperations for Autodiff<B, C>
                 prep.finish(state, forward(x, weight))
             }
             OpsKind::UnTracked(prep) => prep.finish(forward(x, weight)),
+        }
+    }
+
+    fn convolution_activated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        conv: Conv2d,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let y = Self::convolution(x, weight, bias, conv);
+        match activation {
+            Activation::None => y,
+            Activation::Relu => Self::relu(y),
         }
     }
 

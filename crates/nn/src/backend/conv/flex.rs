@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
-use evenkeel_kernels::{self as kernels, Conv2d};
+use evenkeel_kernels::{self as kernels, Activation, Conv2d};
 
 use super::ConvOperations;
 use crate::backend::flex::{cast, slice, tensor, vector, with_slices};
@@ -15,6 +15,16 @@ impl ConvOperations for Flex {
         bias: FloatTensor<Self>,
         conv: Conv2d,
     ) -> FloatTensor<Self> {
+        Self::convolution_activated(x, weight, bias, conv, Activation::None)
+    }
+
+    fn convolution_activated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        conv: Conv2d,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
         let [height, width] = conv
             .output()
             .unwrap_or_else(|problem| panic!("evenkeel: {problem}"));
@@ -23,7 +33,8 @@ impl ConvOperations for Flex {
         let [output] = with_slices!([x, weight, bias], |F| {
             let bias = slice::<F>(&bias);
             let bias = (!bias.is_empty()).then_some(bias);
-            let y = kernels::conv2d::<F>(slice(&x), slice(&weight), bias, &conv);
+            let (x, weight) = (slice(&x), slice(&weight));
+            let y = kernels::conv2d_activated::<F>(x, weight, bias, &conv, activation);
             [tensor(y, shape)]
         });
         cast(output, dtype)

@@ -7,7 +7,7 @@ mod flex;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use evenkeel_kernels::Conv2d;
+use evenkeel_kernels::{Activation, Conv2d};
 
 use super::has_kernels;
 
@@ -21,6 +21,15 @@ pub trait ConvOperations: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         conv: Conv2d,
+    ) -> FloatTensor<Self>;
+
+    /// `convolution`, and an activation.
+    fn convolution_activated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        conv: Conv2d,
+        activation: Activation,
     ) -> FloatTensor<Self>;
 
     /// The gradient of `convolution` with respect to `x`.
@@ -62,5 +71,25 @@ pub(crate) fn convolution(
         weight.into_dispatch(),
         bias.into_dispatch(),
         conv,
+    ))
+}
+
+/// [`convolution`] and an activation, on a device that has kernels.
+pub(crate) fn convolution_activated(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    conv: Conv2d,
+    activation: Activation,
+) -> Tensor<4> {
+    if let Err(problem) = conv.output() {
+        panic!("Conv2d: {problem}");
+    }
+    Tensor::from_dispatch(<Dispatch as ConvOperations>::convolution_activated(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        conv,
+        activation,
     ))
 }
