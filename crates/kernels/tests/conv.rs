@@ -105,6 +105,17 @@ fn cases() -> Vec<Conv2d> {
             ..three
         },
         Conv2d {
+            channels: [40, 40],
+            groups: 40,
+            ..conv(30, [40, 40], [14, 13], [3, 3])
+        },
+        Conv2d {
+            channels: [6, 3],
+            groups: 3,
+            stride: [2, 2],
+            ..conv(3, [6, 3], [30, 31], [5, 5])
+        },
+        Conv2d {
             channels: [4, 8],
             groups: 4,
             stride: [2, 1],

@@ -127,7 +127,7 @@ impl<'a, T: Float> Sums<'a, T> {
         } = kernels;
         let cut = cut(gather, kernels, &machine, examples);
         let (images, block) = match cut {
-            Cut::Wide => (1, machine.wide_outputs),
+            Cut::Wide => (1, machine.wide_outputs(outputs)),
             Cut::Deep { images } => (images, machine.lanes * machine.deep_vectors(outputs)),
         };
         let blocks = outputs.div_ceil(block);
@@ -406,7 +406,9 @@ fn cut<T: Float>(
 ) -> Cut {
     let block = machine.lanes * machine.deep_vectors(kernels.outputs);
     let deep_outputs = kernels.outputs.next_multiple_of(block);
-    let wide_outputs = kernels.outputs.next_multiple_of(machine.wide_outputs);
+    let wide_outputs = kernels
+        .outputs
+        .next_multiple_of(machine.wide_outputs(kernels.outputs));
     let columns = gather.across.positions();
     let rows = gather.down.positions();
     let fits = |images: usize| {

@@ -15,8 +15,7 @@ pub(super) struct Machine {
     arch: Arch,
     /// Elements in a vector.
     pub lanes: usize,
-    /// Outputs of a tile of [`Wide`].
-    pub wide_outputs: usize,
+    registers: usize,
 }
 
 impl Machine {
@@ -31,15 +30,23 @@ impl Machine {
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, _: S) -> Machine {
-                let many = S::REGISTER_COUNT >= MANY_REGISTERS;
                 Machine {
                     arch: self.0,
                     lanes: lanes::<T, S>(),
-                    wide_outputs: if many { 8 } else { 4 },
+                    registers: S::REGISTER_COUNT,
                 }
             }
         }
         arch.dispatch(Ask::<T>(arch, std::marker::PhantomData))
+    }
+
+    /// Outputs of a tile of [`Wide`]: a channel that is alone in its group has no others.
+    pub fn wide_outputs(&self, outputs: usize) -> usize {
+        match outputs {
+            1 => 1,
+            _ if self.registers >= MANY_REGISTERS => 8,
+            _ => 4,
+        }
     }
 
     /// Vectors of outputs in a tile of [`Deep`] and [`Correlation`]: fewer where there are few outputs.
@@ -83,10 +90,10 @@ impl<T: Float> WithSimd for Wide<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= MANY_REGISTERS {
-            self.all::<S, 8>(simd);
-        } else {
-            self.all::<S, 4>(simd);
+        match self.start.len() {
+            1 => self.all::<S, 1>(simd),
+            4 => self.all::<S, 4>(simd),
+            _ => self.all::<S, 8>(simd),
         }
     }
 }
@@ -302,7 +309,7 @@ mod tests {
         let machine = Machine::of::<f32>(arch);
         let (planes, weights) = (values(1, 200), values(2, TERMS * OUTPUTS));
         let offsets: Vec<usize> = (0..TERMS).map(|k| 7 * k % 29).collect();
-        let block = machine.wide_outputs;
+        let block = machine.wide_outputs(OUTPUTS);
         let mut y = vec![0.0; OUTPUTS * POSITIONS];
         for (index, to) in y.chunks_exact_mut(block * POSITIONS).enumerate() {
             let weights = (weights.chunks_exact(OUTPUTS))

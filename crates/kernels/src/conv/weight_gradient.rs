@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+
 use super::gather::Gather;
 use super::tiles::{CORRELATION_OFFSETS, Correlation, Machine};
 use super::{Conv2d, ENOUGH_PARTS, ENOUGH_POSITIONS, PLANES};
 use crate::Float;
 use crate::parallel;
+use crate::simd::LaneSums;
 
 /// Weights of which as many sums as there are parts would take too much memory.
 const MANY_WEIGHTS: usize = 1 << 17;
@@ -63,6 +66,19 @@ pub fn conv2d_weight_gradient<T: Float>(x: &[T], dy: &[T], conv: &Conv2d) -> Vec
 }
 
 /// Sums over positions of what lies under each place of the kernel, times the output's gradient.
+/// `sums`\[k\] += Σ over rows and p of planes\[rows\[row\] + offsets\[k\] + p\]·dy\[row, p\].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn add_dots<T: Float>(planes: &[T], rows: &[usize], offsets: &[usize], dy: &[T], sums: &mut [T]) {
+    let width = dy.len() / rows.len();
+    for (&offset, sum) in offsets.iter().zip(sums) {
+        let mut lanes = LaneSums::<T, 1>::new();
+        for (&row, dy) in rows.iter().zip(dy.chunks_exact(width)) {
+            lanes.add_pairs(&planes[row + offset..][..width], dy, |x, dy| [x * dy]);
+        }
+        *sum += T::from_f64(lanes.totals()[0]);
+    }
+}
+
 struct Correlations<'a> {
     conv: &'a Conv2d,
     gather: &'a Gather,
@@ -86,7 +102,13 @@ impl<'a> Correlations<'a> {
     fn new<T: Float>(conv: &'a Conv2d, gather: &'a Gather) -> Self {
         let machine = Machine::new::<T>();
         let [sources, outputs] = conv.channels.map(|channels| channels / conv.groups);
-        let block = machine.lanes * machine.deep_vectors(outputs);
+        // A channel that is alone in its group shares what it reads with no others: plain dot products.
+        let alone = outputs == 1;
+        let block = if alone {
+            1
+        } else {
+            machine.lanes * machine.deep_vectors(outputs)
+        };
         let [rows, columns] = gather.target;
         let fits = |stripe: usize, images: usize| {
             let gradient = stripe * columns * block;
@@ -97,6 +119,7 @@ impl<'a> Correlations<'a> {
             stripe = stripe.div_ceil(2);
         }
         let enough = ENOUGH_POSITIONS.div_ceil(rows * columns).min(conv.examples);
+        let enough = if alone { 1 } else { enough };
         let images = (1..=enough)
             .rev()
             .find(|&images| stripe == rows && fits(stripe, images));
@@ -155,6 +178,13 @@ impl<'a> Correlations<'a> {
                 for row in (0..rows).step_by(self.stripe) {
                     let rows = row..(row + self.stripe).min(rows);
                     self.pad(x, images.clone(), group, row, &mut planes);
+                    if self.block == 1 {
+                        let output = images.start * self.conv.groups + group;
+                        let dy = &dy[(output * self.gather.target[0] + row) * columns..];
+                        let dy = &dy[..rows.len() * columns];
+                        add_dots(&planes, &starts[..rows.len()], &self.offsets, dy, sums);
+                        continue;
+                    }
                     let gradient = &mut gradient[..rows.len() * columns * self.images * self.block];
                     for (block, sums) in blocks.clone().zip(sums.chunks_exact_mut(of_block)) {
                         self.interleave(dy, images.clone(), group, &rows, block, gradient);
