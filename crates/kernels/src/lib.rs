@@ -41,5 +41,6 @@ pub use norm::{
     batch_norm_train_backward, channel_gradient_sums, channel_moments, row_norm, row_norm_backward,
 };
 pub use pool::{
-    MaxPool, Planes, Window, global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward,
+    AvgPool, MaxPool, Planes, Window, avg_pool, avg_pool_backward, global_avg_pool,
+    global_avg_pool_backward, max_pool, max_pool_backward,
 };

@@ -3,8 +3,8 @@
 use evenkeel_random::Key;
 
 use crate::{
-    Activation, Channels, Conv2d, DropBlock, DropConnect, Dropout, Planes, RowNorm, RowStatistics,
-    Rows, Shares, Window, keeps,
+    Activation, AvgPool, Channels, Conv2d, DropBlock, DropConnect, Dropout, Planes, RowNorm,
+    RowStatistics, Rows, Shares, Window, keeps,
 };
 
 /// What [`batch_norm_train`] returns, all of it in `f64`.
@@ -422,6 +422,37 @@ fn for_windows(planes: Planes, window: Window, mut visit: impl FnMut(usize, usiz
             }
         }
     }
+}
+
+/// See [`avg_pool`](crate::avg_pool).
+pub fn avg_pool(x: &[f64], planes: Planes, pool: AvgPool) -> Vec<f64> {
+    let mut means = averages(planes, pool);
+    for_windows(planes, pool.window, |y, _, i| means[y].0 += x[i]);
+    means.into_iter().map(|(sum, count)| sum / count).collect()
+}
+
+/// See [`avg_pool_backward`](crate::avg_pool_backward).
+pub fn avg_pool_backward(dy: &[f64], planes: Planes, pool: AvgPool) -> Vec<f64> {
+    let means = averages(planes, pool);
+    let mut dx = vec![0.0; planes.count * planes.height * planes.width];
+    for_windows(planes, pool.window, |y, _, i| dx[i] += dy[y] / means[y].1);
+    dx
+}
+
+/// A sum of 0 for each window, and what it is divided by.
+fn averages(planes: Planes, pool: AvgPool) -> Vec<(f64, f64)> {
+    let pooled = pool.window.output(planes).expect("windows that fit");
+    let [rows, columns] = pool.window.size;
+    let count = if pool.count_padding {
+        rows * columns
+    } else {
+        0
+    };
+    let mut means = vec![(0.0, count as f64); pooled.count * pooled.height * pooled.width];
+    if !pool.count_padding {
+        for_windows(planes, pool.window, |y, _, _| means[y].1 += 1.0);
+    }
+    means
 }
 
 /// The largest value under each window, and its place there: the first of equal ones. NaN is the

@@ -26,13 +26,13 @@ pub struct Planes {
 
 impl Planes {
     /// Elements of one image.
-    fn area(&self) -> usize {
+    pub(super) fn area(&self) -> usize {
         self.height * self.width
     }
 
     /// # Panics
     /// If a slice of `found` elements is not of this shape.
-    fn check(&self, argument: &str, found: usize) {
+    pub(super) fn check(&self, argument: &str, found: usize) {
         let Self {
             count,
             height,
@@ -49,7 +49,7 @@ impl Planes {
     }
 
     /// Images that a thread takes at a time.
-    fn together(&self) -> usize {
+    pub(super) fn together(&self) -> usize {
         (CHUNK / self.area().max(1)).max(1)
     }
 }
@@ -141,15 +141,15 @@ pub struct MaxPool<T> {
 }
 
 /// The windows of an output row that have a value under one of their columns.
-struct Span {
+pub(super) struct Span {
     /// Of the window.
     column: usize,
-    windows: Range<usize>,
+    pub windows: Range<usize>,
     /// Where in the image's row the first of them has that value.
-    start: usize,
+    pub start: usize,
 }
 
-fn spans(window: &Window, width: usize, output_width: usize) -> Vec<Span> {
+pub(super) fn spans(window: &Window, width: usize, output_width: usize) -> Vec<Span> {
     let (stride, padding) = (window.stride[1], window.padding[1]);
     let span = |column: usize| {
         let first = padding.saturating_sub(column).div_ceil(stride);

@@ -1,8 +1,10 @@
 //! Pooling: a channel's positions, all of them or a window at a time, become one value.
 
+mod avg;
 mod global_avg;
 mod max;
 
+pub use avg::{AvgPool, avg_pool, avg_pool_backward};
 pub use global_avg::{global_avg_pool, global_avg_pool_backward};
 pub use max::{MaxPool, Planes, Window, max_pool, max_pool_backward};
 pub(crate) use max::{Spread, max_pool_of};
