@@ -236,3 +236,21 @@ for shape, make in [([3, 4, 5, 6], nn.InstanceNorm2d), ([4, 3, 7], nn.InstanceNo
         case[mode] = numbers(layer(x))
     cases.append(case | {"running_mean": numbers(layer.running_mean), "running_var": numbers(layer.running_var)})
 write("instance_norm_tracked", cases)
+
+torch.manual_seed(11)
+cases = []
+for shape, kernel, stride, padding in [
+    ([2, 3, 4, 6], [2, 2], [2, 2], [0, 0]),
+    ([1, 2, 5, 7], [2, 2], [2, 2], [0, 0]),
+    ([2, 1, 6, 5], [3, 3], [2, 2], [1, 1]),
+    ([1, 2, 5, 9], [3, 4], [1, 3], [0, 2]),
+]:
+    for count in [True, False]:
+        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        y = F.avg_pool2d(x, kernel, stride, padding, count_include_pad=count)
+        dy = torch.linspace(-1, 2, y.numel()).reshape(y.shape)
+        y.backward(dy)
+        cases.append({"shape": shape, "kernel": kernel, "stride": stride, "padding": padding,
+                      "count_include_pad": count, "pooled": list(y.shape), "x": numbers(x), "dy": numbers(dy),
+                      "output": numbers(y), "gradient": numbers(x.grad)})
+write("avg_pool", cases)

@@ -74,4 +74,4 @@ pub use norm::{
     RmsNormConfig, RunningAverage, in_process, recalibrate_exactly, replace_batch_norms,
 };
 pub use pass::{Observation, Observer, Pass, StatisticsSource, StatisticsUpdate};
-pub use pool::{GlobalAvgPool, MaxPool2d, MaxPool2dConfig};
+pub use pool::{AvgPool2d, AvgPool2dConfig, GlobalAvgPool, MaxPool2d, MaxPool2dConfig};

@@ -6,8 +6,8 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamWConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use evenkeel_nn::{
-    Activation, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Decay, GlobalAvgPool,
-    MaxPool2dConfig, Pass, RunningAverage, WeightDecay, cross_entropy,
+    Activation, AvgPool2dConfig, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Decay,
+    GlobalAvgPool, MaxPool2dConfig, Pass, RunningAverage, WeightDecay, cross_entropy,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -476,6 +476,45 @@ fn global_avg_pool() {
             3 => check::<3>(&case),
             4 => check::<4>(&case),
             _ => check::<5>(&case),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct AvgPoolCase {
+    shape: Vec<usize>,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    count_include_pad: bool,
+    pooled: Vec<usize>,
+    x: Vec<f64>,
+    dy: Vec<f64>,
+    output: Vec<f64>,
+    gradient: Vec<f64>,
+}
+
+#[test]
+fn avg_pool() {
+    let device = Device::flex().autodiff();
+    let cases: Vec<AvgPoolCase> = cases(include_str!("../../../reference/fixtures/avg_pool.json"));
+    assert_eq!(cases.len(), 8);
+    for case in cases {
+        for dtype in [DType::F64, DType::F32, DType::F16] {
+            let x = tensor::<4>(&case.x, &case.shape, &device, dtype).require_grad();
+            let pool = AvgPool2dConfig::new(case.kernel)
+                .with_stride(Some(case.stride))
+                .with_padding(case.padding)
+                .with_count_include_pad(case.count_include_pad)
+                .init();
+            let y = pool.forward(x.clone());
+            assert_eq!(y.dims().to_vec(), case.pooled);
+            let tolerance = if dtype == DType::F16 { 4e-3 } else { 1e-6 };
+            assert_close("output", &values(y.clone()), &case.output, tolerance);
+            let dy = tensor::<4>(&case.dy, &case.pooled, &device, dtype);
+            let gradients = y.mul(dy).sum().backward();
+            let dx = values(x.grad(&gradients).unwrap());
+            assert_close("gradient", &dx, &case.gradient, tolerance);
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) use norm::{
     Normalized, batch_norm_apply, batch_norm_by, batch_norm_of_part, batch_norm_train,
     channel_dispersion, channel_moments, row_norm,
 };
-pub(crate) use pool::{global_avg_pool, max_pool, planes};
+pub(crate) use pool::{avg_pool, global_avg_pool, max_pool, planes};
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, FloatDType, Tensor};

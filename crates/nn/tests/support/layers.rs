@@ -4,11 +4,11 @@ use burn::module::{Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::{
-    Activation, AlphaDropoutConfig, BatchNormConfig, Conv2dConfig, Dispersion, DropBlockConfig,
-    DropConnectConv2dConfig, DropConnectLinearConfig, DropPathConfig, DropoutConfig,
-    GaussianDropoutConfig, GlobalAvgPool, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
-    MaxPool2dConfig, Pass, RmsNormConfig, RunningAverage, Scaling, ShakeShakeConfig, Sharing,
-    SpatialDropoutConfig,
+    Activation, AlphaDropoutConfig, AvgPool2dConfig, BatchNormConfig, Conv2dConfig, Dispersion,
+    DropBlockConfig, DropConnectConv2dConfig, DropConnectLinearConfig, DropPathConfig,
+    DropoutConfig, GaussianDropoutConfig, GlobalAvgPool, GroupNormConfig, InstanceNormConfig,
+    LayerNormConfig, MaxPool2dConfig, Pass, RmsNormConfig, RunningAverage, Scaling,
+    ShakeShakeConfig, Sharing, SpatialDropoutConfig,
 };
 
 use super::{plain, random_of, values};
@@ -389,6 +389,10 @@ fn other_layers() -> Vec<Layer> {
         }),
         Layer::new("max pool, overlapping", &[], |x, _| {
             let config = MaxPool2dConfig::new([3, 2]).with_stride(Some([1, 1]));
+            config.with_padding([1, 1]).init().forward(x)
+        }),
+        Layer::new("average pool, overlapping", &[], |x, _| {
+            let config = AvgPool2dConfig::new([3, 2]).with_stride(Some([1, 1]));
             config.with_padding([1, 1]).init().forward(x)
         }),
         convolution(

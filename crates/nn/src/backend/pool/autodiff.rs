@@ -7,7 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
-use evenkeel_kernels::{Channels, Planes, Window};
+use evenkeel_kernels::{AvgPool, Channels, Planes, Window};
 
 use super::{PoolOperations, planes};
 use crate::backend::no_second_derivative;
@@ -53,6 +53,21 @@ impl<B: PoolOperations> Backward<B, 1> for MaxPoolBackward {
         } = ops.state;
         unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
             let gradient = B::max_pool_backward(gradient, winners, planes(&shape), window);
+            B::float_reshape(gradient, shape)
+        });
+    }
+}
+
+#[derive(Debug)]
+struct AvgPoolBackward;
+
+impl<B: PoolOperations> Backward<B, 1> for AvgPoolBackward {
+    type State = (Shape, AvgPool);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (shape, pool) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            let gradient = B::avg_pool_backward(gradient, planes(&shape), pool);
             B::float_reshape(gradient, shape)
         });
     }
@@ -107,5 +122,21 @@ impl<B: PoolOperations, C: CheckpointStrategy> PoolOperations for Autodiff<B, C>
         _: Window,
     ) -> FloatTensor<Self> {
         no_second_derivative("max_pool")
+    }
+
+    fn avg_pool(x: FloatTensor<Self>, pool: AvgPool) -> FloatTensor<Self> {
+        let state = (x.shape(), pool);
+        match AvgPoolBackward
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(state, B::avg_pool(x.into_primitive(), pool)),
+            OpsKind::UnTracked(prep) => prep.finish(B::avg_pool(x.into_primitive(), pool)),
+        }
+    }
+
+    fn avg_pool_backward(_: FloatTensor<Self>, _: Planes, _: AvgPool) -> FloatTensor<Self> {
+        no_second_derivative("avg_pool")
     }
 }

@@ -1,8 +1,8 @@
 //! Pooling composed of Burn's operations.
 
-use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, module};
-use evenkeel_kernels::Window;
+use evenkeel_kernels::{AvgPool, Window};
 
 use crate::backend::composed::{channels, widened};
 
@@ -19,6 +19,15 @@ pub(super) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
         .with_stride(window.stride)
         .with_padding(window.padding);
     module::max_pool2d(x, options)
+}
+
+pub(super) fn avg_pool(x: Tensor<4>, pool: AvgPool) -> Tensor<4> {
+    let options = AvgPoolOptions::new(pool.window.size)
+        .with_stride(pool.window.stride)
+        .with_padding(pool.window.padding)
+        .with_count_include_pad(pool.count_padding);
+    let dtype = x.dtype();
+    module::avg_pool2d(widened(x, dtype), options).cast(dtype)
 }
 
 #[cfg(test)]
@@ -51,6 +60,17 @@ mod tests {
                 |x, _, _| max_pool(x, window),
                 |x, _, _| kernels::max_pool(x, window),
             );
+            for count_padding in [true, false] {
+                let pool = AvgPool {
+                    window,
+                    count_padding,
+                };
+                assert_agree(
+                    [2, 3, 5, 7],
+                    |x, _, _| avg_pool(x, pool),
+                    |x, _, _| kernels::avg_pool(x, pool),
+                );
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Shape;
-use evenkeel_kernels::{self as kernels, Channels, Planes, Window};
+use evenkeel_kernels::{self as kernels, AvgPool, Channels, Planes, Window};
 
 use super::{PoolOperations, planes};
 use crate::backend::flex::{cast, channels, slice, tensor, vector, with_slices};
@@ -60,6 +60,34 @@ impl PoolOperations for Flex {
                 dx,
                 Shape::new([planes.count, planes.height, planes.width]),
             )]
+        });
+        cast(output, dtype)
+    }
+
+    fn avg_pool(x: FloatTensor<Self>, pool: AvgPool) -> FloatTensor<Self> {
+        let [n, c, ..] = x.shape().dims::<4>();
+        let (planes, dtype) = (planes(&x.shape()), x.dtype());
+        let Planes { height, width, .. } = pool
+            .window
+            .output(planes)
+            .unwrap_or_else(|problem| panic!("evenkeel: {problem}"));
+        let [output] = with_slices!([x], |F| {
+            let output = kernels::avg_pool::<F>(slice(&x), planes, pool);
+            [tensor(output, Shape::new([n, c, height, width]))]
+        });
+        cast(output, dtype)
+    }
+
+    fn avg_pool_backward(
+        gradient: FloatTensor<Self>,
+        planes: Planes,
+        pool: AvgPool,
+    ) -> FloatTensor<Self> {
+        let dtype = gradient.dtype();
+        let [output] = with_slices!([gradient], |F| {
+            let dx = kernels::avg_pool_backward::<F>(slice(&gradient), planes, pool);
+            let shape = Shape::new([planes.count, planes.height, planes.width]);
+            [tensor(dx, shape)]
         });
         cast(output, dtype)
     }

@@ -7,7 +7,7 @@ mod flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Shape, Tensor};
-use evenkeel_kernels::{Channels, Planes, Window};
+use evenkeel_kernels::{AvgPool, Channels, Planes, Window};
 
 use super::has_kernels;
 
@@ -30,6 +30,16 @@ pub trait PoolOperations: Backend {
         winners: IntTensor<Self>,
         planes: Planes,
         window: Window,
+    ) -> FloatTensor<Self>;
+
+    /// The mean under each window of the images `[N, C, height, width]`.
+    fn avg_pool(x: FloatTensor<Self>, pool: AvgPool) -> FloatTensor<Self>;
+
+    /// The gradient of `avg_pool` with respect to images of this shape, `[N·C, height, width]`.
+    fn avg_pool_backward(
+        gradient: FloatTensor<Self>,
+        planes: Planes,
+        pool: AvgPool,
     ) -> FloatTensor<Self>;
 }
 
@@ -59,5 +69,14 @@ pub(crate) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
         return composed::max_pool(x, window);
     }
     let (output, _) = <Dispatch as PoolOperations>::max_pool(x.into_dispatch(), window);
+    Tensor::from_dispatch(output)
+}
+
+/// The mean under each window of `[N, C, height, width]`.
+pub(crate) fn avg_pool(x: Tensor<4>, pool: AvgPool) -> Tensor<4> {
+    if !has_kernels(x.device()) {
+        return composed::avg_pool(x, pool);
+    }
+    let output = <Dispatch as PoolOperations>::avg_pool(x.into_dispatch(), pool);
     Tensor::from_dispatch(output)
 }
