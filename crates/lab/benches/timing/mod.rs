@@ -98,6 +98,30 @@ fn layer<const D: usize>(
     report(&format!("{op}/backward"), &shape, peer, &backwards);
 }
 
+/// Channels in and out, and the side, of the reference net's 3×3 convolutions.
+const CONVOLUTIONS: [[usize; 3]; 4] = [[1, 32, 28], [32, 64, 28], [64, 64, 14], [64, 128, 7]];
+
+/// Each with the gradients by input and weight.
+fn convolutions(ours: &str, burns: &str) {
+    for [channels_in, channels_out, side] in CONVOLUTIONS {
+        let (op, shape) = (
+            format!("conv_3x3_to_{channels_out}"),
+            [128, channels_in, side, side],
+        );
+        let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
+        let conv = evenkeel_nn::Conv2dConfig::new([channels_in, channels_out], [3, 3])
+            .with_padding(padding.clone())
+            .with_bias(false)
+            .init(&device());
+        layer(&op, shape, ours, |x| conv.forward(x));
+        let conv = Conv2dConfig::new([channels_in, channels_out], [3, 3])
+            .with_padding(padding)
+            .with_bias(false)
+            .init(&device());
+        layer(&op, shape, burns, |x| conv.forward(x));
+    }
+}
+
 const IMAGE_SHAPES: [[usize; 4]; 4] = [
     [64, 64, 56, 56],
     [128, 64, 28, 28],
@@ -110,6 +134,7 @@ pub fn layers(allocator: &str) {
         format!("evenkeel, {allocator}"),
         format!("burn, {allocator}"),
     );
+    convolutions(&ours, &burns);
     let pass = Pass::train(0, 0);
     for shape in IMAGE_SHAPES {
         let norm = BatchNormConfig::new(shape[1]).init(&device());
