@@ -21,14 +21,19 @@
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::codecs::{bmp, gif, jpeg, png, tiff, webp};
-use image::{DynamicImage, ImageDecoder, ImageFormat};
+use image::codecs::{self, bmp, gif, png, tiff, webp};
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, RgbImage};
 use serde::{Deserialize, Serialize};
 
+mod jpeg;
+
+use self::jpeg::Jpeg;
+pub(crate) use self::jpeg::Part;
 use crate::image::{LONGEST_SIDE, MOST_PIXELS, check_size};
 use crate::ops::gray;
 use crate::workers::text;
-use crate::{Error, Image};
+use crate::{Error, Image, Size};
 
 /// The colours that a decoded image has, whatever its file has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,14 +106,127 @@ impl DecodeLimits {
 /// If they are none of the formats above, are cut off or damaged, or exceed a limit: says what was found
 /// and what was expected. Bytes that the codec panics at are an error too.
 pub fn decode(bytes: &[u8], colors: Colors, limits: &DecodeLimits) -> Result<Image, Error> {
-    if bytes.len() > limits.bytes {
-        return Err(Error::Decode(format!(
-            "expected a file of at most {} bytes, found {}",
-            limits.bytes,
-            bytes.len()
-        )));
+    Encoded::open(bytes, colors, limits)?.decode()
+}
+
+/// A file's bytes with what is known of the picture before it is decoded.
+///
+/// Of a baseline JPEG that is its size, and any part of it can be decoded, at its size or at ½, ¼ or ⅛ of it; the part
+/// at its size is equal to that part of the whole. All other files are decoded when they are opened.
+pub struct Encoded<'a> {
+    bytes: &'a [u8],
+    colors: Colors,
+    limits: DecodeLimits,
+    size: Size,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    Headers(Box<Jpeg<'a>>),
+    Decoded(Image),
+}
+
+impl<'a> Encoded<'a> {
+    /// # Errors
+    /// As [`decode`]; what is wrong behind a JPEG's headers is found when it is decoded.
+    pub fn open(bytes: &'a [u8], colors: Colors, limits: &DecodeLimits) -> Result<Self, Error> {
+        if bytes.len() > limits.bytes {
+            return Err(Error::Decode(format!(
+                "expected a file of at most {} bytes, found {}",
+                limits.bytes,
+                bytes.len()
+            )));
+        }
+        let format = format(bytes)?;
+        let limits = *limits;
+        let of = |size, state| Self {
+            bytes,
+            colors,
+            limits,
+            size,
+            state,
+        };
+        if format == ImageFormat::Jpeg
+            && let Some(jpeg) = Jpeg::open(bytes)
+        {
+            let (width, height) = jpeg.size();
+            limits
+                .check(width as u32, height as u32)
+                .and_then(|()| expect_end_of_jpeg(bytes))
+                .map_err(|problem| Error::Decode(format!("{}: {problem}", name(format))))?;
+            let size = oriented(jpeg.orientation, Size::new(width, height));
+            return Ok(of(size, State::Headers(Box::new(jpeg))));
+        }
+        let image = decode_whole(bytes, format, colors, &limits)?;
+        let size = Size::new(image.width(), image.height());
+        Ok(of(size, State::Decoded(image)))
     }
-    let format = format(bytes)?;
+
+    /// Columns and rows, its orientation applied.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Decodes all of it.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode(self) -> Result<Image, Error> {
+        let Size { width, height } = self.size;
+        let whole = Part {
+            left: 0,
+            top: 0,
+            width,
+            height,
+        };
+        self.decode_part(whole, 1, Vec::new())
+    }
+
+    /// Whether it can be decoded at a fraction of its size.
+    pub(crate) fn shrinks(&self) -> bool {
+        matches!(self.state, State::Headers(_))
+    }
+
+    /// Columns and rows at one part in `shrink` (1, 2, 4 or 8) of its size.
+    pub(crate) fn shrunk(&self, shrink: usize) -> Size {
+        let Size { width, height } = self.size;
+        Size::new(width.div_ceil(shrink), height.div_ceil(shrink))
+    }
+
+    /// Decodes a part, given in pixels of the shrunk picture, inside it. What cannot shrink has a `shrink` of 1.
+    /// `memory` may become its pixels.
+    pub(crate) fn decode_part(
+        self,
+        part: Part,
+        shrink: usize,
+        memory: Vec<u8>,
+    ) -> Result<Image, Error> {
+        let image = match &self.state {
+            State::Headers(jpeg) => {
+                let read = || fast(jpeg, part, shrink, self.colors, memory);
+                match catch_unwind(AssertUnwindSafe(read)).ok().flatten() {
+                    Some(image) => return Ok(image),
+                    // Damaged: the general decoder has the last word.
+                    None => decode_whole(self.bytes, ImageFormat::Jpeg, self.colors, &self.limits)?,
+                }
+            }
+            State::Decoded(_) => {
+                let State::Decoded(image) = self.state else {
+                    unreachable!("as it was a moment ago")
+                };
+                image
+            }
+        };
+        Ok(crop(image, part, shrink))
+    }
+}
+
+fn decode_whole(
+    bytes: &[u8],
+    format: ImageFormat,
+    colors: Colors,
+    limits: &DecodeLimits,
+) -> Result<Image, Error> {
     // Nothing outlives a panic here but the caller's bytes, which are only read.
     let read = catch_unwind(AssertUnwindSafe(|| read(bytes, format, limits)));
     let picture = read.unwrap_or_else(|panic| {
@@ -118,6 +236,100 @@ pub fn decode(bytes: &[u8], colors: Colors, limits: &DecodeLimits) -> Result<Ima
     picture
         .and_then(|picture| convert(picture, colors))
         .map_err(|problem| Error::Decode(format!("{}: {problem}", name(format))))
+}
+
+/// The part of a picture, as it is seen when its orientation is applied.
+fn fast(
+    jpeg: &Jpeg<'_>,
+    part: Part,
+    shrink: usize,
+    colors: Colors,
+    memory: Vec<u8>,
+) -> Option<Image> {
+    let stored = stored(jpeg.orientation, part, jpeg.shrunk(shrink));
+    let pixels = jpeg.decode(stored, shrink, memory)?;
+    let channels = jpeg.channels();
+    if jpeg.orientation == Orientation::NoTransforms && channels == colors.channels() {
+        return Image::new(part.width, part.height, channels, pixels).ok();
+    }
+    let (width, height) = (stored.width as u32, stored.height as u32);
+    let mut picture = match channels {
+        1 => DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, pixels)?),
+        _ => DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, pixels)?),
+    };
+    picture.apply_orientation(jpeg.orientation);
+    convert(picture, colors).ok()
+}
+
+/// Whether columns become rows.
+fn turns(orientation: Orientation) -> bool {
+    use Orientation::*;
+    matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    )
+}
+
+fn oriented(orientation: Orientation, Size { width, height }: Size) -> Size {
+    match turns(orientation) {
+        true => Size::new(height, width),
+        false => Size::new(width, height),
+    }
+}
+
+/// Where in the file, which has this many columns and rows, a part of the oriented picture is.
+fn stored(orientation: Orientation, part: Part, (width, height): (usize, usize)) -> Part {
+    use Orientation::*;
+    let Part {
+        left,
+        top,
+        width: w,
+        height: h,
+    } = part;
+    let of = |left, top, width, height| Part {
+        left,
+        top,
+        width,
+        height,
+    };
+    match orientation {
+        NoTransforms => part,
+        FlipHorizontal => of(width - left - w, top, w, h),
+        FlipVertical => of(left, height - top - h, w, h),
+        Rotate180 => of(width - left - w, height - top - h, w, h),
+        Rotate90 => of(top, height - left - w, h, w),
+        Rotate270 => of(width - top - h, left, h, w),
+        Rotate90FlipH => of(top, left, h, w),
+        Rotate270FlipH => of(width - top - h, height - left - w, h, w),
+    }
+}
+
+/// A part of a decoded picture, brought to a fraction of its size.
+fn crop(mut image: Image, part: Part, shrink: usize) -> Image {
+    let mut scratch = Vec::new();
+    if shrink > 1 {
+        let size = [image.width(), image.height()].map(|side| side.div_ceil(shrink));
+        crate::ops::shrink(&mut image, Size::new(size[0], size[1]), &mut scratch);
+    }
+    let Part {
+        left,
+        top,
+        width,
+        height,
+    } = part;
+    if (width, height) != (image.width(), image.height()) {
+        image.rewrite(width, height, &mut scratch, |image, pixels| {
+            let channels = image.channels();
+            let rows = image.pixels().chunks_exact(image.width() * channels);
+            for (output, row) in pixels
+                .chunks_exact_mut(width * channels)
+                .zip(rows.skip(top))
+            {
+                output.copy_from_slice(&row[left * channels..][..width * channels]);
+            }
+        });
+    }
+    image
 }
 
 fn format(bytes: &[u8]) -> Result<ImageFormat, Error> {
@@ -165,7 +377,7 @@ fn read(bytes: &[u8], format: ImageFormat, limits: &DecodeLimits) -> Result<Dyna
     match format {
         ImageFormat::Jpeg => {
             expect_end_of_jpeg(bytes)?;
-            finish(jpeg::JpegDecoder::new(file).map_err(said)?, limits)
+            finish(codecs::jpeg::JpegDecoder::new(file).map_err(said)?, limits)
         }
         ImageFormat::Png => {
             // This decoder wants its limit before it knows the size. What is not the picture is small.
@@ -216,7 +428,7 @@ fn expect_end_of_jpeg(bytes: &[u8]) -> Result<(), String> {
             // A marker may be filled up with ff.
             [0xff, 0xff, ..] => rest = &rest[1..],
             [0xff, START_OF_SCAN, ref scan @ ..] => {
-                let ended = scan.windows(2).any(|pair| pair == END);
+                let ended = scan.ends_with(&END) || scan.windows(2).any(|pair| pair == END);
                 return ended.then_some(()).ok_or_else(cut);
             }
             [0xff, _, high, low, ..] => {
@@ -267,4 +479,126 @@ fn convert(picture: DynamicImage, colors: Colors) -> Result<Image, String> {
         }
     };
     Image::new(width, height, colors.channels(), pixels).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn file(name: &str) -> Vec<u8> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reference/fixtures/encoded");
+        fs::read(folder.join(name)).unwrap()
+    }
+
+    fn jpegs() -> Vec<String> {
+        let turned = (1..=8).map(|turn| format!("turned-{turn}.jpg"));
+        let others = [
+            "gray",
+            "pixel",
+            "q30-s2",
+            "q75-s1",
+            "q75-s2",
+            "q90-s0",
+            "restarts",
+            "progressive",
+        ];
+        turned
+            .chain(others.map(|name| format!("{name}.jpg")))
+            .collect()
+    }
+
+    fn open(bytes: &[u8], colors: Colors) -> Encoded<'_> {
+        Encoded::open(bytes, colors, &DecodeLimits::default()).unwrap()
+    }
+
+    #[test]
+    fn parts_are_those_of_the_whole_at_every_size() {
+        let mut draws = evenkeel_random::Key::from_seed(3).draws();
+        for name in jpegs() {
+            let bytes = file(&name);
+            for colors in [Colors::Rgb, Colors::Gray] {
+                for shrink in [1, 2, 4, 8] {
+                    let Size { width, height } = open(&bytes, colors).shrunk(shrink);
+                    let part = |left, top, width, height| Part {
+                        left,
+                        top,
+                        width,
+                        height,
+                    };
+                    let get = |part| {
+                        open(&bytes, colors)
+                            .decode_part(part, shrink, vec![9; 5])
+                            .unwrap()
+                    };
+                    let whole = get(part(0, 0, width, height));
+                    for _ in 0..40 {
+                        let mut side = |of: usize| {
+                            let length = 1 + draws.below(of as u32) as usize;
+                            (draws.below((of - length + 1) as u32) as usize, length)
+                        };
+                        let ((left, w), (top, h)) = (side(width), side(height));
+                        let found = get(part(left, top, w, h));
+                        assert_eq!((found.width(), found.height()), (w, h));
+                        for (x, y) in (0..w).flat_map(|x| (0..h).map(move |y| (x, y))) {
+                            let expected = whole.pixel(left + x, top + y);
+                            assert_eq!(found.pixel(x, y), expected, "{name} 1/{shrink} {x} {y}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A picture at a fraction of its size is nearly the mean of what each of its pixels stands for.
+    #[test]
+    fn shrunk_pictures_are_near_the_means() {
+        // Turned ones begin at another corner.
+        for name in jpegs().into_iter().skip(8) {
+            let bytes = file(&name);
+            let whole = open(&bytes, Colors::Rgb).decode().unwrap();
+            for shrink in [2, 4, 8] {
+                let Size { width, height } = open(&bytes, Colors::Rgb).shrunk(shrink);
+                let part = Part {
+                    left: 0,
+                    top: 0,
+                    width,
+                    height,
+                };
+                let found = open(&bytes, Colors::Rgb)
+                    .decode_part(part, shrink, vec![])
+                    .unwrap();
+                let (mut sum, mut count) = (0.0, 0.0);
+                // Where whole blocks are seen.
+                for (x, y) in (0..whole.width() / shrink)
+                    .flat_map(|x| (0..whole.height() / shrink).map(move |y| (x, y)))
+                {
+                    for channel in 0..3 {
+                        let mut mean = 0.0;
+                        for (i, j) in (0..shrink).flat_map(|i| (0..shrink).map(move |j| (i, j))) {
+                            let pixel = whole.pixel(x * shrink + i, y * shrink + j);
+                            mean += f64::from(pixel[channel]) / (shrink * shrink) as f64;
+                        }
+                        sum += (f64::from(found.pixel(x, y)[channel]) - mean).abs();
+                        count += 1.0;
+                    }
+                }
+                let mean = if count > 0.0 { sum / count } else { 0.0 };
+                assert!(mean < 9.0, "{name} 1/{shrink}: {mean:.2}");
+            }
+        }
+    }
+
+    #[test]
+    fn baseline_files_are_not_decoded_before_their_part_is_known() {
+        for name in jpegs() {
+            let bytes = file(&name);
+            assert_eq!(
+                open(&bytes, Colors::Rgb).shrinks(),
+                name != "progressive.jpg",
+                "{name}"
+            );
+        }
+    }
 }

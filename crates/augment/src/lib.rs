@@ -89,7 +89,7 @@ mod words;
 mod workers;
 
 pub use convert::Normalize;
-pub use decode::{Colors, DecodeLimits, decode};
+pub use decode::{Colors, DecodeLimits, Encoded, decode};
 pub use error::Error;
 pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageSource};
 pub use image::Image;

@@ -70,6 +70,7 @@ pub use policy::{
     Transform, TrivialAugment, three_augment,
 };
 pub use posterize::{KeepBits, Posterize};
+pub(crate) use resize::shrink;
 pub use resize::{Resize, ResizeTo, Resized, ScaleJitter, Shape};
 pub use resized_crop::{RandomResizedCrop, ResizedWindow};
 pub use saturation::{AdjustSaturation, Saturation};

@@ -206,6 +206,18 @@ impl Apply for Resized {
     }
 }
 
+/// Makes an image this much smaller, by the bilinear filter, widened.
+pub(crate) fn shrink(image: &mut Image, to: Size, scratch: &mut Vec<u8>) {
+    let Size { width, height } = to;
+    let resized = Resized {
+        width,
+        height,
+        filter: Filter::Bilinear,
+        antialias: true,
+    };
+    resized.apply(image, scratch);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,400 @@
+//! Baseline JPEG: any part of the picture, and at ½, ¼ or ⅛ of its size.
+//!
+//! A scan is a stream of codes that must be read from its start, but nothing else need be done outside the part:
+//! no cosine transform, no colours, and below it not even the codes. At a fraction of its size each 8×8 block is
+//! transformed from its lowest frequencies alone.
+//!
+//! Values are libjpeg's, and with that Pillow's and OpenCV's: the accurate integer transform, triangle
+//! upsampling of colour differences, colours in 16 fractional bits. The part of a picture equals that part of
+//! the whole. Fractions of the size are this crate's own: the inverse transform of as many points.
+//!
+//! [`Jpeg::open`] takes 8-bit sequential Huffman files of one scan, gray or YCbCr with the usual subsamplings: nearly
+//! all photographs. Everything else, and all that is odd or damaged, goes to the general decoder.
+
+mod color;
+mod idct;
+mod scan;
+
+use image::metadata::Orientation;
+
+use scan::{Scan, Table};
+
+/// A file whose headers were read.
+pub(super) struct Jpeg<'a> {
+    width: usize,
+    height: usize,
+    pub orientation: Orientation,
+    components: Vec<Component>,
+    tables: [Option<Table>; 4],
+    /// MCUs between restart markers, or 0.
+    restart: usize,
+    /// From the first code on.
+    scan: &'a [u8],
+}
+
+#[derive(Clone, Debug)]
+struct Component {
+    /// Blocks an MCU, across and down.
+    across: usize,
+    down: usize,
+    /// Of the coefficients in rows.
+    quantization: [i16; 64],
+    /// Which of `Jpeg::tables`.
+    dc: usize,
+    ac: usize,
+}
+
+/// A part of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub left: usize,
+    pub top: usize,
+    pub width: usize,
+    pub height: usize,
+}
+
+impl Part {
+    fn right(&self) -> usize {
+        self.left + self.width
+    }
+
+    fn bottom(&self) -> usize {
+        self.top + self.height
+    }
+}
+
+/// The samples of one component that a part of the picture depends on.
+struct Plane {
+    /// Pixels a block's side: 1, 2, 4 or 8.
+    side: usize,
+    /// How many luma samples one of these stands for, across and down: 1 or 2.
+    ratio: [usize; 2],
+    /// The whole plane's sides.
+    size: [usize; 2],
+    /// Blocks across and down: from, to.
+    blocks: [[usize; 2]; 2],
+    samples: Vec<u8>,
+    coefficients: Vec<i16>,
+}
+
+impl Plane {
+    fn blocks_across(&self) -> usize {
+        self.blocks[0][1] - self.blocks[0][0]
+    }
+
+    fn stride(&self) -> usize {
+        self.blocks_across() * self.side
+    }
+
+    /// Row `y` of the whole plane.
+    fn row(&self, y: usize) -> &[u8] {
+        let y = y - self.blocks[1][0] * self.side;
+        &self.samples[y * self.stride()..][..self.stride()]
+    }
+
+    /// The column of the whole plane that rows begin with.
+    fn first_column(&self) -> usize {
+        self.blocks[0][0] * self.side
+    }
+}
+
+const BLOCK: usize = 8;
+
+fn be16(bytes: &[u8]) -> Option<usize> {
+    let pair = bytes.first_chunk::<2>()?;
+    Some(usize::from(u16::from_be_bytes(*pair)))
+}
+
+impl<'a> Jpeg<'a> {
+    /// Reads the headers; `None` for what this decoder does not do.
+    pub fn open(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
+        let mut quantizations = [None; 4];
+        let mut tables = [const { None }; 4];
+        let mut frame: Option<&[u8]> = None;
+        let (mut restart, mut jfif, mut adobe) = (0, false, None);
+        let mut orientation = Orientation::NoTransforms;
+        loop {
+            let [0xff, marker, ..] = *rest else {
+                return None;
+            };
+            if marker == 0xff {
+                rest = &rest[1..];
+                continue;
+            }
+            let length = be16(&rest[2..])?;
+            let segment = rest.get(4..2 + length)?;
+            rest = &rest[2 + length..];
+            match marker {
+                0xdb => read_quantizations(segment, &mut quantizations)?,
+                0xc4 => read_tables(segment, &mut tables)?,
+                0xc0 | 0xc1 if frame.is_none() => frame = Some(segment),
+                0xdd => restart = be16(segment)?,
+                0xda => {
+                    let mut jpeg = read_frame(frame?, &quantizations)?;
+                    let ids: Vec<u8> = frame?[6..].iter().step_by(3).copied().collect();
+                    // libjpeg's rule for three components; what is not YCbCr by it is rare.
+                    let ycbcr = jfif || adobe == Some(1) || (adobe.is_none() && ids == [1, 2, 3]);
+                    if ids.len() == 3 && !ycbcr {
+                        return None;
+                    }
+                    read_scan(segment, &ids, &mut jpeg.components)?;
+                    let known = |component: &Component| {
+                        tables[component.dc].is_some() && tables[component.ac].is_some()
+                    };
+                    return jpeg.components.iter().all(known).then_some(Self {
+                        orientation,
+                        tables,
+                        restart,
+                        scan: rest,
+                        ..jpeg
+                    });
+                }
+                0xe0 => jfif |= segment.starts_with(b"JFIF\0"),
+                0xe1 => {
+                    if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
+                        orientation = Orientation::from_exif_chunk(exif).unwrap_or(orientation);
+                    }
+                }
+                0xee if segment.starts_with(b"Adobe") => adobe = Some(*segment.get(11)?),
+                0xe2..=0xef | 0xfe => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Columns and rows in the file, before its orientation is applied.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// 1 for gray, 3 for colours.
+    pub fn channels(&self) -> usize {
+        self.components.len()
+    }
+
+    /// Columns and rows at ½ (`shrink` 2), ¼ or ⅛ of the size.
+    pub fn shrunk(&self, shrink: usize) -> (usize, usize) {
+        (self.width.div_ceil(shrink), self.height.div_ceil(shrink))
+    }
+
+    /// The pixels of a part, given in pixels of the shrunk picture; `None` if the file is damaged before the
+    /// part ends.
+    pub fn decode(&self, part: Part, shrink: usize, mut output: Vec<u8>) -> Option<Vec<u8>> {
+        let most = |of: fn(&Component) -> usize| self.components.iter().map(of).max();
+        let most = [most(|c| c.across)?, most(|c| c.down)?];
+        let mut planes: Vec<Plane> = self
+            .components
+            .iter()
+            .map(|component| self.plane(component, most, part, BLOCK / shrink))
+            .collect();
+        self.read(&mut planes, most)?;
+        let pixels = part.width * part.height * planes.len();
+        output.resize(pixels, 0);
+        let mut rows = color::Rows::new(part.width);
+        for (y, row) in (part.top..).zip(output.chunks_exact_mut(part.width * planes.len())) {
+            rows.write(&planes, y, part.left, row);
+        }
+        Some(output)
+    }
+
+    /// What of a component a part depends on, where a block of luma has `side` pixels a side.
+    fn plane(&self, component: &Component, most: [usize; 2], part: Part, side: usize) -> Plane {
+        let mut ratio = [most[0] / component.across, most[1] / component.down];
+        // Colours at half the resolution need no upsampling where twice as many points are transformed.
+        let mut own = side;
+        while own < BLOCK && ratio == [2, 2] {
+            own *= 2;
+            ratio = [1, 1];
+        }
+        let whole = [self.width, self.height];
+        let samples = [component.across, component.down];
+        let size = [0, 1].map(|i| (whole[i] * samples[i] * own).div_ceil(most[i] * BLOCK));
+        let blocks = [
+            ([part.left, part.right()], ratio[0], size[0]),
+            ([part.top, part.bottom()], ratio[1], size[1]),
+        ]
+        .map(|([from, to], ratio, size)| {
+            // Upsampling looks at the next sample on either side.
+            let (from, to) = match ratio {
+                1 => (from, to),
+                _ => ((from / 2).saturating_sub(1), (to / 2 + 2).min(size)),
+            };
+            [from / own, to.div_ceil(own)]
+        });
+        let [across, down] = blocks.map(|[from, to]| to - from);
+        Plane {
+            side: own,
+            ratio,
+            size,
+            blocks,
+            samples: vec![0; across * down * own * own],
+            coefficients: vec![0; across * component.down * 64],
+        }
+    }
+
+    /// Reads the scan as far as the planes go, and transforms their blocks.
+    fn read(&self, planes: &mut [Plane], most: [usize; 2]) -> Option<()> {
+        let mcus_across = self.width.div_ceil(BLOCK * most[0]);
+        let rows_of = |(component, plane): (&Component, &Plane)| {
+            let [[_, _], [from, to]] = plane.blocks;
+            (from / component.down, to.div_ceil(component.down))
+        };
+        let rows: Vec<_> = self.components.iter().zip(&*planes).map(rows_of).collect();
+        let first = rows.iter().map(|row| row.0).min()?;
+        let end = rows.iter().map(|row| row.1).max()?;
+        let mut scan = Scan::new(self.scan);
+        let mut predictions = [0; 3];
+        let mut until_restart = self.restart;
+        for mcu_row in 0..end {
+            for plane in &mut *planes {
+                plane.coefficients.fill(0);
+            }
+            for mcu in 0..mcus_across {
+                if self.restart > 0 && until_restart == 0 {
+                    scan.restart()?;
+                    predictions = [0; 3];
+                    until_restart = self.restart;
+                }
+                until_restart = until_restart.wrapping_sub(1);
+                for ((component, plane), prediction) in self
+                    .components
+                    .iter()
+                    .zip(&mut *planes)
+                    .zip(&mut predictions)
+                {
+                    let dc = self.tables[component.dc].as_ref()?;
+                    let ac = self.tables[component.ac].as_ref()?;
+                    let [from, to] = plane.blocks[0];
+                    for (j, i) in
+                        (0..component.down).flat_map(|j| (0..component.across).map(move |i| (j, i)))
+                    {
+                        let column = mcu * component.across + i;
+                        *prediction += scan.difference(dc)?;
+                        if mcu_row < first || column < from || column >= to {
+                            scan.skip(ac)?;
+                            continue;
+                        }
+                        let at = (j * (to - from) + column - from) * 64;
+                        let block = plane.coefficients[at..].first_chunk_mut::<64>()?;
+                        block[0] = *prediction as i16;
+                        scan.block(ac, block)?;
+                    }
+                }
+            }
+            if scan.ran_out() {
+                return None;
+            }
+            for (component, plane) in self.components.iter().zip(&mut *planes) {
+                let across = plane.blocks_across();
+                let [from, to] = plane.blocks[1];
+                for j in 0..component.down {
+                    let row = mcu_row * component.down + j;
+                    if (from..to).contains(&row) {
+                        let stride = plane.stride();
+                        let start = (row - from) * plane.side * stride;
+                        idct::row(
+                            &plane.coefficients[j * across * 64..][..across * 64],
+                            &component.quantization,
+                            plane.side,
+                            &mut plane.samples[start..][..plane.side * stride],
+                        );
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+fn read_quantizations(mut segment: &[u8], tables: &mut [Option<[i16; 64]>; 4]) -> Option<()> {
+    while let [which @ 0..4, ref values @ ..] = *segment {
+        // 16-bit ones belong to 12-bit pictures.
+        let (values, rest) = values.split_first_chunk::<64>()?;
+        let mut table = [0; 64];
+        for (&place, &value) in scan::ZIGZAG.iter().zip(values) {
+            table[usize::from(place)] = i16::from(value);
+        }
+        tables[usize::from(which)] = Some(table);
+        segment = rest;
+    }
+    segment.is_empty().then_some(())
+}
+
+/// Tables 0 and 1 for DC, then 0 and 1 for AC.
+fn read_tables(mut segment: &[u8], tables: &mut [Option<Table>; 4]) -> Option<()> {
+    while let Some((&which, rest)) = segment.split_first() {
+        let place = match which {
+            0x00 | 0x01 => which,
+            0x10 | 0x11 => which - 0x10 + 2,
+            _ => return None,
+        };
+        let (lengths, rest) = rest.split_first_chunk::<16>()?;
+        let count = lengths.iter().map(|&count| usize::from(count)).sum();
+        let (symbols, rest) = rest.split_at_checked(count)?;
+        tables[usize::from(place)] = Some(Table::new(lengths, symbols, place >= 2)?);
+        segment = rest;
+    }
+    Some(())
+}
+
+fn read_frame<'a>(frame: &[u8], quantizations: &[Option<[i16; 64]>; 4]) -> Option<Jpeg<'a>> {
+    let [8, _, _, _, _, count, ref components @ ..] = *frame else {
+        return None;
+    };
+    let (height, width) = (be16(&frame[1..])?, be16(&frame[3..])?);
+    let count = usize::from(count);
+    if width == 0 || height == 0 || !matches!(count, 1 | 3) || components.len() != 3 * count {
+        return None;
+    }
+    let component = |fields: &[u8; 3]| {
+        let [_, sampling, quantization] = *fields;
+        let [across, down] = [sampling >> 4, sampling & 15].map(usize::from);
+        let known = (1..=2).contains(&across) && (1..=2).contains(&down);
+        // One component alone is not interleaved with anything: its blocks come one by one.
+        let [across, down] = if count == 1 { [1, 1] } else { [across, down] };
+        known.then_some(Component {
+            across,
+            down,
+            quantization: *quantizations.get(usize::from(quantization))?.as_ref()?,
+            dc: 0,
+            ac: 0,
+        })
+    };
+    let components: Option<Vec<_>> = components.as_chunks().0.iter().map(component).collect();
+    let components = components?;
+    if let [_, colours @ ..] = &components[..]
+        && colours.iter().any(|c| (c.across, c.down) != (1, 1))
+    {
+        return None;
+    }
+    Some(Jpeg {
+        width,
+        height,
+        orientation: Orientation::NoTransforms,
+        components,
+        tables: [const { None }; 4],
+        restart: 0,
+        scan: &[],
+    })
+}
+
+fn read_scan(segment: &[u8], ids: &[u8], components: &mut [Component]) -> Option<()> {
+    let (&count, rest) = segment.split_first()?;
+    let (selected, sequential) = rest.as_chunks::<2>();
+    // All components in the frame's order, then what sequential files say: frequencies 0 to 63.
+    if usize::from(count) != ids.len() || selected.len() != ids.len() + 1 || sequential != [0] {
+        return None;
+    }
+    if selected[ids.len()] != [0, 63] {
+        return None;
+    }
+    for ((component, &id), &[selected, tables]) in components.iter_mut().zip(ids).zip(selected) {
+        if selected != id || tables & 0xee != 0 {
+            return None;
+        }
+        component.dc = usize::from(tables >> 4);
+        component.ac = 2 + usize::from(tables & 1);
+    }
+    Some(())
+}
