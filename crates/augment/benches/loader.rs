@@ -75,6 +75,7 @@ fn side_channels_workers(bencher: Bencher, (side, channels, workers): (usize, us
             mean: vec![0.3; channels],
             std: vec![0.3; channels],
         },
+        exact: false,
     };
     let source = Pictures {
         side,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Levels;
 use crate::{Error, Image};
 
 /// y\[c, i, j\] = (x\[i, j, c\]/255 − mean\[c\])/std\[c\].
@@ -60,16 +61,27 @@ impl Normalize {
 }
 
 impl Tables {
-    /// Writes channels·height·width numbers.
-    pub(crate) fn write(&self, image: &Image, output: &mut [f32]) {
-        let channels = self.0.len();
+    /// Writes channels·height·width numbers, of the levels that the image's become first, if they do.
+    pub(crate) fn write(&self, image: &Image, first: Option<&Levels>, output: &mut [f32]) {
+        match first {
+            None => self.convert(image, output),
+            Some(levels) => {
+                let colours = if self.0.len() < 3 { 1 } else { 3 };
+                let mut tables = self.clone();
+                for (channel, table) in tables.0.iter_mut().enumerate().take(colours) {
+                    let numbers = self.0[channel];
+                    *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
+                }
+                tables.convert(image, output);
+            }
+        }
+    }
+
+    fn convert(&self, image: &Image, output: &mut [f32]) {
         let plane = image.width() * image.height();
-        for ((channel, table), output) in self
-            .0
-            .iter()
-            .enumerate()
-            .zip(output.chunks_exact_mut(plane))
-        {
+        let planes = output.chunks_exact_mut(plane);
+        let channels = self.0.len();
+        for ((channel, table), output) in self.0.iter().enumerate().zip(planes) {
             let levels = image.pixels()[channel..].iter().step_by(channels);
             for (output, &level) in output.iter_mut().zip(levels) {
                 *output = table[usize::from(level)];
@@ -90,7 +102,10 @@ mod tests {
         };
         let image = Image::new(2, 1, 2, vec![0, 255, 51, 102]).unwrap();
         let mut output = [0.0; 4];
-        normalize.tables(2).unwrap().write(&image, &mut output);
+        normalize
+            .tables(2)
+            .unwrap()
+            .write(&image, None, &mut output);
         assert_eq!(output, [-1.0, -0.6, 0.375, 0.075]);
     }
 

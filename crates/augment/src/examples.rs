@@ -1,7 +1,9 @@
 //! What batches are made of: examples as rows of numbers, and images as such.
 
-use crate::pipeline::Checked;
-use crate::{Error, Image, Pipeline, Sample, Sizes, Stream};
+use std::borrow::Cow;
+
+use crate::pipeline::{Checked, Memory};
+use crate::{Colors, DecodeLimits, Encoded, Error, Image, Pipeline, Sample, Sizes, Stream};
 
 /// Examples as rows of numbers with a label.
 pub trait Examples: Send + Sync {
@@ -46,8 +48,51 @@ pub trait ImageSource: Send + Sync {
     /// pixels, so that nothing is allocated where sizes recur.
     fn read(&self, index: usize, memory: Vec<u8>) -> Result<Image, Error>;
 
+    /// The bytes of the file that image `index` is in, where [`ImageSource::read`] would decode one: of a JPEG no more is
+    /// decoded than its first operations need. `memory` is empty and may hold them.
+    fn file(&self, _index: usize, _memory: Vec<u8>) -> Option<Result<ImageFile<'_>, Error>> {
+        None
+    }
+
     /// The label of image `index`.
     fn label(&self, index: usize) -> u32;
+}
+
+impl<S: ImageSource + ?Sized> ImageSource for &S {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn sizes(&self) -> Sizes {
+        (**self).sizes()
+    }
+
+    fn channels(&self) -> usize {
+        (**self).channels()
+    }
+
+    fn read(&self, index: usize, memory: Vec<u8>) -> Result<Image, Error> {
+        (**self).read(index, memory)
+    }
+
+    fn file(&self, index: usize, memory: Vec<u8>) -> Option<Result<ImageFile<'_>, Error>> {
+        (**self).file(index, memory)
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        (**self).label(index)
+    }
+}
+
+/// A file's bytes and how it is decoded.
+#[derive(Clone, Debug)]
+pub struct ImageFile<'a> {
+    /// All of them.
+    pub bytes: Cow<'a, [u8]>,
+    /// The colours that the image is to have.
+    pub colors: Colors,
+    /// What it may ask for.
+    pub limits: DecodeLimits,
 }
 
 /// Images through a pipeline, as [`Examples`].
@@ -82,16 +127,18 @@ impl<S: ImageSource> Examples for AugmentedImages<S> {
     fn writer(&self) -> Box<dyn ExampleWriter + '_> {
         Box::new(ImageWriter {
             images: self,
+            bytes: Vec::new(),
             pixels: Vec::new(),
-            scratch: Vec::new(),
+            memory: Memory::default(),
         })
     }
 }
 
 struct ImageWriter<'a, S> {
     images: &'a AugmentedImages<S>,
+    bytes: Vec<u8>,
     pixels: Vec<u8>,
-    scratch: Vec<u8>,
+    memory: Memory,
 }
 
 impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
@@ -101,17 +148,35 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
             pipeline,
             seed,
         } = self.images;
-        let mut memory = std::mem::take(&mut self.pixels);
-        memory.clear();
-        let mut image = source.read(sample.index, memory)?;
-        pipeline.admit(&image).map_err(|problem| Error::Example {
-            index: sample.index,
-            problem,
-        })?;
+        let index = sample.index;
         let stream = Stream::new(*seed, sample);
-        pipeline.write(&mut image, stream, &mut self.scratch, features);
-        self.pixels = image.into_pixels();
-        Ok(source.label(sample.index))
+        let here = |problem| Error::Example { index, problem };
+        let mut pixels = std::mem::take(&mut self.pixels);
+        pixels.clear();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        if let Some(file) = source.file(index, bytes) {
+            let ImageFile {
+                bytes,
+                colors,
+                limits,
+            } = file?;
+            let encoded =
+                Encoded::open(&bytes, colors, &limits).map_err(|error| here(error.to_string()))?;
+            self.pixels = pipeline
+                .write_file(encoded, pixels, stream, &mut self.memory, features)
+                .map_err(here)?;
+            if let Cow::Owned(bytes) = bytes {
+                self.bytes = bytes;
+            }
+        } else {
+            let mut image = source.read(index, pixels)?;
+            pipeline
+                .write(&mut image, stream, &mut self.memory, features)
+                .map_err(here)?;
+            self.pixels = image.into_pixels();
+        }
+        Ok(source.label(index))
     }
 }
 
@@ -172,6 +237,7 @@ mod tests {
                 mean: vec![0.0; 2],
                 std: vec![1.0 / 255.0; 2],
             },
+            exact: false,
         }
     }
 

@@ -16,6 +16,7 @@
 //!         mode: Default::default(),
 //!     })],
 //!     normalize: Normalize { mean: vec![0.5], std: vec![0.5] },
+//!     exact: false,
 //! };
 //! let image = Image::new(28, 28, 1, vec![200; 28 * 28])?;
 //! let stream = Stream::new(42, Sample { epoch: 0, index: 7 });
@@ -91,7 +92,7 @@ mod workers;
 pub use convert::Normalize;
 pub use decode::{Colors, DecodeLimits, Encoded, decode};
 pub use error::Error;
-pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageSource};
+pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageFile, ImageSource};
 pub use image::Image;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 pub use mix::{

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::Tables;
 use crate::image::{check_channels, check_size};
+use crate::ops::Plan;
 use crate::size::{Size, Sizes};
-use crate::{Error, Image, Normalize, Operation, Parameters, Stream};
+use crate::{Encoded, Error, Image, Normalize, Operation, Parameters, Stream};
 
 /// What happens to each image on its way into a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,11 @@ pub struct Pipeline {
     pub operations: Vec<Operation>,
     /// The last step.
     pub normalize: Normalize,
+    /// Whether every picture is the one that its steps give one by one. Without it, neighbouring steps are folded into one
+    /// where that is faster and as good, but not the same to the last level; [`Pipeline::replay`] is always
+    /// exact.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 /// A pipeline that has been checked against the images it will see.
@@ -23,6 +29,7 @@ pub struct Pipeline {
 pub(crate) struct Checked {
     operations: Vec<Operation>,
     tables: Tables,
+    exact: bool,
     /// What comes in.
     input: Sizes,
     /// Width, height, channels of what goes out.
@@ -37,6 +44,7 @@ impl Pipeline {
         Ok(Checked {
             operations: self.operations.clone(),
             tables: self.normalize.tables(channels)?,
+            exact: self.exact,
             input: sizes,
             output: [size.width, size.height, channels],
         })
@@ -106,20 +114,43 @@ impl Pipeline {
         self.operations.iter().enumerate().map(draw).collect()
     }
 
-    /// The picture that these parameters make of an image.
+    /// The picture that these parameters make of an image, step by step.
     ///
     /// # Errors
     /// If parameters, which may come from a file, do not fit the image; names the step and the
     /// field.
     pub fn replay(image: &Image, parameters: &[Parameters]) -> Result<Image, Error> {
-        let (mut image, mut scratch) = (image.clone(), Vec::new());
+        Self::replay_as(image, parameters, true)
+    }
+
+    /// The picture that these parameters make of an image: with `exact` as [`Pipeline::replay`], without it as a pipeline
+    /// makes it that is not exact.
+    ///
+    /// # Errors
+    /// As [`Pipeline::replay`].
+    pub fn replay_as(
+        image: &Image,
+        parameters: &[Parameters],
+        exact: bool,
+    ) -> Result<Image, Error> {
+        let whole = Size::new(image.width(), image.height());
+        let mut size = whole;
         for (step, parameters) in parameters.iter().enumerate() {
-            let size = Size::new(image.width(), image.height());
             let check = parameters
                 .check_nesting()
                 .and_then(|()| parameters.check(size));
-            check.map_err(|problem| refused(step, parameters.name(), problem))?;
-            parameters.apply(&mut image, &mut scratch);
+            size = check.map_err(|problem| refused(step, parameters.name(), problem))?;
+        }
+        let (mut image, mut scratch) = (image.clone(), Vec::new());
+        if exact {
+            for parameters in parameters {
+                parameters.apply(&mut image, &mut scratch);
+            }
+            return Ok(image);
+        }
+        let plan = Plan::new(parameters, whole, image.channels(), exact);
+        if let Some(levels) = plan.run(&mut image, &mut scratch) {
+            levels.apply(&mut image);
         }
         Ok(image)
     }
@@ -129,7 +160,8 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::output_sizes`].
     pub fn augment(&self, image: &Image, stream: Stream) -> Result<Image, Error> {
-        Self::replay(image, &self.draw(image.width(), image.height(), stream)?)
+        let drawn = self.draw(image.width(), image.height(), stream)?;
+        Self::replay_as(image, &drawn, self.exact)
     }
 }
 
@@ -142,40 +174,81 @@ fn refused(step: usize, operation: &'static str, problem: String) -> Error {
 }
 
 impl Checked {
-    /// Checks that an image is one that was expected.
-    pub fn admit(&self, image: &Image) -> Result<(), String> {
+    /// Checks that an image of this size and with these channels is one that was expected.
+    fn admit(&self, size: Size, found: usize) -> Result<(), String> {
         let Sizes { least, most } = self.input;
         let [.., channels] = self.output;
-        let within = (least.width..=most.width).contains(&image.width())
-            && (least.height..=most.height).contains(&image.height())
-            && image.channels() == channels;
+        let within = (least.width..=most.width).contains(&size.width)
+            && (least.height..=most.height).contains(&size.height)
+            && found == channels;
         within.then_some(()).ok_or_else(|| {
             format!(
-                "expected an image of {} with {channels} channels, found {}×{} with {}",
-                self.input,
-                image.width(),
-                image.height(),
-                image.channels()
+                "expected an image of {} with {channels} channels, found {size} with {found}",
+                self.input
             )
         })
     }
 
-    /// Augments an admitted image in place, then converts it. `scratch` is memory to
-    /// work in, kept between images.
+    /// What the operations draw for an admitted image.
+    fn draw(&self, mut size: Size, stream: Stream, parameters: &mut Vec<Parameters>) {
+        parameters.clear();
+        for (step, operation) in self.operations.iter().enumerate() {
+            let drawn = operation.draw(size, &mut stream.operation(step));
+            // What an operation draws for a size that it accepts fits it.
+            size = drawn.check(size).unwrap_or(size);
+            parameters.push(drawn);
+        }
+    }
+
+    /// Augments an image in place, then converts it.
     pub fn write(
         &self,
         image: &mut Image,
         stream: Stream,
-        scratch: &mut Vec<u8>,
+        memory: &mut Memory,
         output: &mut [f32],
-    ) {
-        for (step, operation) in self.operations.iter().enumerate() {
-            let size = Size::new(image.width(), image.height());
-            let parameters = operation.draw(size, &mut stream.operation(step));
-            parameters.apply(image, scratch);
-        }
-        self.tables.write(image, output);
+    ) -> Result<(), String> {
+        let size = Size::new(image.width(), image.height());
+        self.admit(size, image.channels())?;
+        self.draw(size, stream, &mut memory.parameters);
+        let plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
+        let last = plan.run(image, &mut memory.scratch);
+        self.tables.write(image, last.as_ref(), output);
+        Ok(())
     }
+
+    /// Decodes a file as far as it is needed, augments what comes of it, and converts it. Returns the pixels' memory.
+    pub fn write_file(
+        &self,
+        file: Encoded<'_>,
+        pixels: Vec<u8>,
+        stream: Stream,
+        memory: &mut Memory,
+        output: &mut [f32],
+    ) -> Result<Vec<u8>, String> {
+        let (size, channels) = (file.size(), file.channels());
+        self.admit(size, channels)?;
+        self.draw(size, stream, &mut memory.parameters);
+        let mut plan = Plan::new(&memory.parameters, size, channels, self.exact);
+        let first = plan.first(size);
+        let shrink = match self.exact || !file.shrinks() {
+            true => 1,
+            false => first.shrink(),
+        };
+        let part = first.part(shrink, file.shrunk(shrink));
+        let image = file.decode_part(part, shrink, pixels);
+        let mut image = image.map_err(|error| error.to_string())?;
+        let last = plan.run(&mut image, &mut memory.scratch);
+        self.tables.write(&image, last.as_ref(), output);
+        Ok(image.into_pixels())
+    }
+}
+
+/// What a thread keeps between images.
+#[derive(Default)]
+pub(crate) struct Memory {
+    scratch: Vec<u8>,
+    parameters: Vec<Parameters>,
 }
 
 #[cfg(test)]
@@ -205,6 +278,7 @@ mod tests {
                 mean: vec![0.0],
                 std: vec![1.0 / 255.0],
             },
+            exact: false,
         }
     }
 
@@ -288,49 +362,54 @@ mod tests {
     }
 
     proptest! {
-        /// Of any pipeline that fits, on images of any shape: the numbers, the picture and the
-        /// definition agree.
-        #[test]
-        fn numbers_and_picture_match_the_definition(
-            operations in prop::collection::vec(any_operation(), 0..6),
-            width in 1..9_usize,
-            height in 1..9_usize,
-            channels in 1..5_usize,
-            index in 0..1000_usize,
-        ) {
-            let normalize = Normalize {
-                mean: vec![0.0; channels],
-                std: vec![1.0 / 255.0; channels],
-            };
-            let pipeline = Pipeline { operations, normalize };
-            let Ok(checked) = pipeline.check(Size::new(width, height).into(), channels) else {
-                return Ok(()); // does not fit
-            };
-            let pixels = (0..width * height * channels).map(|i| (i * 31 % 256) as u8).collect();
-            let image = Image::new(width, height, channels, pixels).unwrap();
-            let parameters = pipeline.draw(width, height, stream(index)).unwrap();
+           /// Of any pipeline that fits, on images of any shape: the numbers, the picture and the
+           /// definition agree.
+           #[test]
+           fn numbers_and_picture_match_the_definition(
+               operations in prop::collection::vec(any_operation(), 0..6),
+               width in 1..9_usize,
+               height in 1..9_usize,
+               channels in 1..5_usize,
+               index in 0..1000_usize,
+           ) {
+               let normalize = Normalize {
+                   mean: vec![0.0; channels],
+                   std: vec![1.0 / 255.0; channels],
+               };
+               let pipeline = Pipeline {
+    operations,
+    normalize,
+    exact: false,
+    };
+               let Ok(checked) = pipeline.check(Size::new(width, height).into(), channels) else {
+                   return Ok(()); // does not fit
+               };
+               let pixels = (0..width * height * channels).map(|i| (i * 31 % 256) as u8).collect();
+               let image = Image::new(width, height, channels, pixels).unwrap();
+               let parameters = pipeline.draw(width, height, stream(index)).unwrap();
 
-            let text = serde_json::to_string(&parameters).unwrap();
-            let recorded: Vec<Parameters> = serde_json::from_str(&text).unwrap();
-            let picture = Pipeline::replay(&image, &recorded).unwrap();
-            prop_assert_eq!(&picture, &pipeline.augment(&image, stream(index)).unwrap());
-            let [w, h, c] = checked.output;
-            prop_assert_eq!([picture.width(), picture.height(), picture.channels()], [w, h, c]);
+               let text = serde_json::to_string(&parameters).unwrap();
+               let recorded: Vec<Parameters> = serde_json::from_str(&text).unwrap();
+               let picture = Pipeline::replay(&image, &recorded).unwrap();
+               prop_assert_eq!(&picture, &pipeline.augment(&image, stream(index)).unwrap());
+               let [w, h, c] = checked.output;
+               prop_assert_eq!([picture.width(), picture.height(), picture.channels()], [w, h, c]);
 
-            let mut numbers = vec![f32::NAN; w * h * c];
-            checked.write(&mut image.clone(), stream(index), &mut vec![], &mut numbers);
-            for y in 0..h {
-                for x in 0..w {
-                    let expected = pixel(&image, &parameters, x as isize, y as isize);
-                    prop_assert_eq!(picture.pixel(x, y), &expected[..]);
-                    for (channel, &level) in expected.iter().enumerate() {
-                        let number = numbers[(channel * h + y) * w + x];
-                        prop_assert!((number - f32::from(level)).abs() < 1e-4);
-                    }
-                }
-            }
-        }
-    }
+               let mut numbers = vec![f32::NAN; w * h * c];
+               let memory = &mut Memory::default();
+               checked.write(&mut image.clone(), stream(index), memory, &mut numbers).unwrap();
+               for y in 0..h {
+                   for x in 0..w {
+                       let expected = pixel(&image, &parameters, x as isize, y as isize);
+                       prop_assert_eq!(picture.pixel(x, y), &expected[..]);
+                       for (channel, &level) in expected.iter().enumerate() {
+                           let number = numbers[(channel * h + y) * w + x];
+                           prop_assert!((number - f32::from(level)).abs() < 1e-4);
+                       }
+                   }
+               }
+           }
+       }
 
     /// Pins the randomness: a change here changes every augmented batch.
     #[test]

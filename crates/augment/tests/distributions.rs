@@ -20,6 +20,7 @@ fn draws(operation: &Value) -> impl Iterator<Item = Value> {
             mean: vec![],
             std: vec![],
         },
+        exact: false,
     };
     (0..DRAWS).map(move |index| {
         let stream = Stream::new(5, Sample { epoch: 0, index });

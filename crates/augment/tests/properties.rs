@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use evenkeel_augment::{
-    AugmentedImages, Batch, Error, Image, ImageSource, Loader, LoaderOptions, Normalize, Operation,
-    Parameters, Pipeline, Sample, Size, Sizes, Stream,
+    AugmentedImages, Batch, Error, Examples, Image, ImageSource, Loader, LoaderOptions, Normalize,
+    Operation, Parameters, Pipeline, Sample, Size, Sizes, Stream,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ fn pipeline(operation: Operation) -> Pipeline {
             mean: vec![],
             std: vec![],
         },
+        exact: false,
     }
 }
 
@@ -216,7 +217,10 @@ impl ImageSource for Pictures {
 
 #[test]
 fn batches_hold_the_pictures_of_every_operation_for_any_number_of_workers() {
-    for operation in examples() {
+    for (operation, exact) in examples()
+        .into_iter()
+        .flat_map(|o| [(o.clone(), false), (o, true)])
+    {
         let normalize = Normalize {
             mean: vec![0.0; 3],
             std: vec![1.0 / 255.0; 3],
@@ -225,6 +229,7 @@ fn batches_hold_the_pictures_of_every_operation_for_any_number_of_workers() {
         let pipeline = Pipeline {
             operations: vec![operation, serde_json::from_value(crop).unwrap()],
             normalize,
+            exact,
         };
         let batches = |workers| -> Vec<Batch> {
             let examples = AugmentedImages::new(Pictures, &pipeline, 8).unwrap();
@@ -358,10 +363,53 @@ proptest! {
         let recorded: Vec<Parameters> = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&recorded, &parameters);
         let picture = Pipeline::replay(&image, &recorded).unwrap();
-        prop_assert_eq!(&picture, &pipeline.augment(&image, stream(index)).unwrap());
+        let folded = Pipeline::replay_as(&image, &recorded, false).unwrap();
+        prop_assert_eq!(&folded, &pipeline.augment(&image, stream(index)).unwrap());
+        let exact = Pipeline { exact: true, ..pipeline };
+        prop_assert_eq!(&picture, &exact.augment(&image, stream(index)).unwrap());
         prop_assert_eq!(picture.channels(), image.channels());
         prop_assert!((sizes.least.width..=sizes.most.width).contains(&picture.width()));
         prop_assert!((sizes.least.height..=sizes.most.height).contains(&picture.height()));
+    }
+
+    /// Whatever is folded: what a loader makes of an exact pipeline is what its steps make one by one.
+    #[test]
+    fn exact_pipelines_are_their_steps(
+        which in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
+        index in 0..30_usize,
+        epoch in 0..100_u64,
+    ) {
+        let examples = examples();
+        let mut operations = Vec::new();
+        let last = json!({"op": "resize", "to": {"size": {"width": 9, "height": 7}}});
+        let last: Operation = serde_json::from_value(last).unwrap();
+        let of = |operations: &[Operation]| Pipeline {
+            operations: operations.to_vec(),
+            normalize: Normalize {
+                mean: vec![0.0; 3],
+                std: vec![1.0 / 255.0; 3],
+            },
+            exact: true,
+        };
+        for which in which {
+            operations.push(which.get(&examples).clone());
+            if of(&operations).output_sizes(20, 14).is_err() {
+                operations.pop(); // does not fit
+            }
+        }
+        operations.push(last);
+        let pipeline = of(&operations);
+        let examples = AugmentedImages::new(Pictures, &pipeline, 8).unwrap();
+        let sample = Sample { epoch, index };
+        let mut numbers = vec![0.0; examples.features()];
+        examples.writer().write(sample, &mut numbers).unwrap();
+        let original = image(20, 14, 3, index);
+        let drawn = pipeline.draw(20, 14, Stream::new(8, sample)).unwrap();
+        let picture = Pipeline::replay(&original, &drawn).unwrap();
+        for (i, number) in numbers.iter().enumerate() {
+            let level = picture.pixel(i % 9, i / 9 % 7)[i / 63];
+            prop_assert!((number - f32::from(level)).abs() < 1e-3, "{:?}", operations);
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(crate) fn prepare(
             mean,
             std: deviation,
         },
+        exact: false,
     };
     let size = pipeline.only_size(sizes);
     let size = size.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;

@@ -79,6 +79,7 @@ fn sheet(data: &Dataset, operations: &[Operation], seed: u64) -> Result<Vec<Shee
     let pipeline = Pipeline {
         operations: operations.to_vec(),
         normalize: unnormalized(),
+        exact: false,
     };
     let mut rows = Vec::new();
     let labels = data.train.labels();

@@ -279,15 +279,74 @@ impl Apply for AffineMap {
     }
 
     fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
-        if *self
-            == (Self {
-                about: self.about,
-                ..Self::identity(self.interpolation, self.fill)
-            })
-        {
-            return;
+        AffineChain::new(self, Size::new(image.width(), image.height())).apply(image, scratch);
+    }
+
+    fn affine_map(&self) -> Option<&AffineMap> {
+        Some(self)
+    }
+}
+
+/// Affine maps one after another, as one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AffineChain {
+    /// The way back; `None` where nothing moves.
+    inverse: Option<[f64; 6]>,
+    interpolation: Interpolation,
+    fill: u8,
+}
+
+/// Where every output pixel stands for more input pixels than this along a side, the maps are not taken together: what
+/// lies between the pixels that are read would be lost, of which each map alone reads a part.
+const MOST_STRIDE: f64 = 2.0;
+
+impl AffineChain {
+    pub fn new(map: &AffineMap, size: Size) -> Self {
+        let nothing = AffineMap {
+            about: map.about,
+            ..AffineMap::identity(map.interpolation, map.fill)
+        };
+        Self {
+            inverse: (*map != nothing).then(|| map.inverse(size)),
+            interpolation: map.interpolation,
+            fill: map.fill,
         }
-        let [a, b, c, d, e, f] = self.inverse(Size::new(image.width(), image.height()));
+    }
+
+    /// Takes one more map, if it reads and fills alike.
+    pub fn take(&mut self, map: &AffineMap, size: Size) -> bool {
+        let next = Self::new(map, size);
+        let (before, after) = match (self.inverse, next.inverse) {
+            (_, None) => return true,
+            (None, Some(_)) => {
+                *self = next;
+                return true;
+            }
+            (Some(before), Some(after)) => (before, after),
+        };
+        // What comes out comes from where the last map has it, and that from where the others have it.
+        let [a, b, c, d, e, f] = before;
+        let [g, h, i, j, k, l] = after;
+        let both = [
+            a * g + b * j,
+            a * h + b * k,
+            a * i + b * l + c,
+            d * g + e * j,
+            d * h + e * k,
+            d * i + e * l + f,
+        ];
+        let dense = both[0].hypot(both[3]).max(both[1].hypot(both[4])) <= MOST_STRIDE;
+        let alike = (self.interpolation, self.fill) == (next.interpolation, next.fill);
+        if dense && alike {
+            self.inverse = Some(both);
+        }
+        dense && alike
+    }
+
+    pub fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
+        let Some([a, b, c, d, e, f]) = self.inverse else {
+            return;
+        };
         warp(image, self.interpolation, self.fill, scratch, |x, y| {
             let (x, y) = (x as f64 + 0.5, y as f64 + 0.5);
             (a * x + b * y + c, d * x + e * y + f)

@@ -4,8 +4,8 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
-use super::{Apply, Draw, point};
-use crate::Image;
+use super::point::{self, Levels};
+use super::{Apply, Draw};
 use crate::size::{Size, Sizes};
 
 /// y = factor·x, the fraction dropped, clipped to 255: 0 is black, 1 the image itself.
@@ -46,8 +46,9 @@ impl Apply for AdjustBrightness {
         check::number("factor", self.factor, 0.0..=MOST_FACTOR).map(|()| size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
+    fn levels(&self, _: usize) -> Option<Levels> {
         let factor = self.factor as f32;
-        point::map(image, &point::table(|level| point::blend(0, level, factor)));
+        let brighter = |level| point::blend(0, level, factor);
+        Some(Levels::all(point::table(brighter)))
     }
 }

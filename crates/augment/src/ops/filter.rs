@@ -2,8 +2,10 @@
 
 use std::f64::consts::PI;
 
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
+use super::geometry::{Axis, Geometry};
 use crate::Image;
 use crate::size::Size;
 
@@ -76,14 +78,6 @@ fn sinc(t: f64) -> f64 {
     }
 }
 
-/// The part of an image that is resampled.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Region {
-    pub left: usize,
-    pub top: usize,
-    pub size: Size,
-}
-
 /// Checks that a resize of this to that stays within the limits, the step in between included.
 pub(super) fn check(from: Size, to: Size) -> Result<Size, String> {
     to.checked()?;
@@ -92,65 +86,91 @@ pub(super) fn check(from: Size, to: Size) -> Result<Size, String> {
     Ok(to)
 }
 
-/// Makes a part of the image, which lies in it and passes [`check`], the image of another size.
-pub(super) fn resample(
-    image: &mut Image,
-    region: Region,
-    to: Size,
-    filter: Filter,
-    antialias: bool,
-    scratch: &mut Vec<u8>,
-) {
-    let Region { left, top, size } = region;
-    let whole = size == Size::new(image.width(), image.height());
-    if whole && size == to {
-        return;
-    }
-    if filter == Filter::Nearest {
-        let columns = nearest(left, size.width, to.width);
-        let rows = nearest(top, size.height, to.height);
-        image.rewrite(to.width, to.height, scratch, |image, pixels| {
+/// Makes the image what the geometry, which fits it, makes of it. Rows are resampled first, then columns.
+pub(super) fn resample(image: &mut Image, geometry: &Geometry, scratch: &mut Vec<u8>) {
+    let Geometry {
+        across,
+        down,
+        resize,
+    } = geometry;
+    let (filter, antialias) = resize.unwrap_or((Filter::Nearest, false));
+    let nearest = filter == Filter::Nearest;
+    let vertical = (!nearest && !down.copies()).then(|| Weights::new(down, filter, antialias));
+    // The rows that are needed of the input, in order.
+    let rows: Vec<usize> = match &vertical {
+        Some(weights) => weights.inputs().collect(),
+        None => nearest_places(down),
+    };
+    let untouched =
+        *across == Axis::whole(image.width()) && rows.len() == image.height() && rows.is_sorted();
+    if !untouched {
+        let horizontal =
+            (!nearest && !across.copies()).then(|| Weights::new(across, filter, antialias));
+        let columns = match horizontal {
+            Some(_) => Vec::new(),
+            None => nearest_places(across),
+        };
+        image.rewrite(across.count, rows.len(), scratch, |image, pixels| {
             let channels = image.channels();
-            for (row, y) in pixels.chunks_exact_mut(to.width * channels).zip(rows) {
-                for (pixel, &x) in row.chunks_exact_mut(channels).zip(&columns) {
-                    pixel.copy_from_slice(image.pixel(x, y));
-                }
-            }
-        });
-        return;
-    }
-    if !whole || size.width != to.width {
-        let weights = Weights::new(left, size.width, to.width, filter, antialias);
-        image.rewrite(to.width, size.height, scratch, |image, pixels| {
-            let stride = image.width() * image.channels();
-            let rows = image.pixels().chunks_exact(stride).skip(top);
-            let outputs = pixels.chunks_exact_mut(to.width * image.channels());
-            for (output, row) in outputs.zip(rows) {
-                match image.channels() {
-                    1 => weights.along::<1>(row, output),
-                    2 => weights.along::<2>(row, output),
-                    3 => weights.along::<3>(row, output),
-                    _ => weights.along::<4>(row, output),
+            let stride = image.width() * channels;
+            let row = |y: usize| &image.pixels()[y * stride..][..stride];
+            let outputs = pixels.chunks_exact_mut(across.count * channels);
+            for (output, &y) in outputs.zip(&rows) {
+                let row = row(y);
+                match (&horizontal, channels) {
+                    (Some(weights), 1) => weights.along::<1>(row, output),
+                    (Some(weights), 2) => weights.along::<2>(row, output),
+                    (Some(weights), 3) => weights.along::<3>(row, output),
+                    (Some(weights), _) => weights.along::<4>(row, output),
+                    (None, 1) => pick::<1>(row, &columns, output),
+                    (None, 2) => pick::<2>(row, &columns, output),
+                    (None, 3) => pick::<3>(row, &columns, output),
+                    (None, _) => pick::<4>(row, &columns, output),
                 }
             }
         });
     }
-    if size.height != to.height {
-        let weights = Weights::new(0, size.height, to.height, filter, antialias);
-        image.rewrite(to.width, to.height, scratch, |image, pixels| {
+    if let Some(weights) = vertical {
+        let first = rows.first().copied().unwrap_or(0);
+        image.rewrite(across.count, down.count, scratch, |image, pixels| {
             let stride = image.width() * image.channels();
-            for (output, row) in pixels.chunks_exact_mut(stride).enumerate() {
-                weights.across(output, image.pixels(), row);
+            for (i, output) in pixels.chunks_exact_mut(stride).enumerate() {
+                weights.across(i, first, image.pixels(), output);
             }
         });
     }
 }
 
-/// The input pixel, from `start` on, that holds the centre of each output pixel: ⌊(i + ½)·s⌋.
-fn nearest(start: usize, from: usize, to: usize) -> Vec<usize> {
-    (0..to)
-        .map(|i| start + (2 * i + 1) * from / (2 * to))
+/// The input pixel that holds the centre of each output pixel: ⌊(i + ½)·s⌋.
+fn nearest_places(axis: &Axis) -> Vec<usize> {
+    // Without a resize of several steps, which this filter takes no part in, the span is whole.
+    let (from, span) = (axis.from as usize, axis.span as usize);
+    axis.places()
+        .map(|i| axis.start + from + (2 * i + 1) * span / (2 * axis.to))
         .collect()
+}
+
+/// Copies these pixels of a row.
+fn pick<const CHANNELS: usize>(row: &[u8], columns: &[usize], output: &mut [u8]) {
+    let row = row.as_chunks::<CHANNELS>().0;
+    let output = output.as_chunks_mut::<CHANNELS>().0;
+    let [Some(&first), Some(&last)] = [columns.first(), columns.last()] else {
+        return;
+    };
+    // A run, forwards or backwards, or any.
+    if first <= last && last - first + 1 == columns.len() {
+        output.copy_from_slice(&row[first..=last]);
+    } else if last <= first && first - last + 1 == columns.len() {
+        let run = row[last..=first].iter().rev();
+        output
+            .iter_mut()
+            .zip(run)
+            .for_each(|(output, pixel)| *output = *pixel);
+    } else {
+        for (output, &column) in output.iter_mut().zip(columns) {
+            *output = row[column];
+        }
+    }
 }
 
 /// The weights of the input pixels of every output pixel, along one side.
@@ -165,29 +185,27 @@ const FRACTION: u32 = 22;
 const HALF: i32 = 1 << (FRACTION - 1);
 
 impl Weights {
-    /// For an output of length `to` over the `from` input pixels that begin at `start`.
-    fn new(start: usize, from: usize, to: usize, filter: Filter, antialias: bool) -> Self {
-        let scale = from as f64 / to as f64;
+    fn new(axis: &Axis, filter: Filter, antialias: bool) -> Self {
+        let scale = axis.scale();
         let stretch = if antialias { scale.max(1.0) } else { 1.0 };
         let support = filter.support() * stretch;
-        let mut starts = Vec::with_capacity(to);
-        let mut values = Vec::new();
+        let mut starts = Vec::with_capacity(axis.count + 1);
+        let mut values = Vec::with_capacity(axis.count * (2.0 * support + 2.0) as usize);
         let mut shares: Vec<f64> = Vec::new();
-        for i in 0..to {
-            let centre = (i as f64 + 0.5) * scale;
+        for i in axis.places() {
+            let centre = axis.from + (i as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
-            let last = ((centre + support + 0.5) as usize).min(from);
+            let last = ((centre + support + 0.5) as usize).min(axis.length);
             shares.clear();
             shares
                 .extend((first..last).map(|j| filter.weight((j as f64 - centre + 0.5) / stretch)));
             let sum: f64 = shares.iter().sum();
-            starts.push((start + first, values.len()));
+            starts.push((axis.start + first, values.len()));
             let unit = f64::from(1 << FRACTION);
-            values.extend(
-                shares
-                    .iter()
-                    .map(|share| (share / sum * unit).round() as i32),
-            );
+            values.extend(shares.iter().map(|share| {
+                let value = share / sum * unit;
+                (value + f64::copysign(0.5, value)) as i32
+            }));
         }
         starts.push((0, values.len())); // where the last one's weights end
         Self { starts, values }
@@ -197,6 +215,14 @@ impl Weights {
     fn of(&self, i: usize) -> (usize, &[i32]) {
         let (first, begin) = self.starts[i];
         (first, &self.values[begin..self.starts[i + 1].1])
+    }
+
+    /// All input pixels from the first to the last one that counts.
+    fn inputs(&self) -> std::ops::Range<usize> {
+        let all = (0..self.starts.len() - 1).map(|i| self.of(i));
+        let ends = all.map(|(first, weights)| (first, first + weights.len()));
+        let ends = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        ends.map_or(0..0, |(first, end)| first..end)
     }
 
     /// Resamples a row.
@@ -215,24 +241,41 @@ impl Weights {
         }
     }
 
-    /// Makes row `i` of the output of the rows that it depends on.
-    fn across(&self, i: usize, pixels: &[u8], output: &mut [u8]) {
-        // As many sums at a time as stay in registers and the first-level cache.
-        const LANES: usize = 128;
+    /// Makes row `i` of the output of the rows that it depends on; `pixels` begin with row `above`.
+    fn across(&self, i: usize, above: usize, pixels: &[u8], output: &mut [u8]) {
         let (first, weights) = self.of(i);
-        let stride = output.len();
-        for (part, output) in output.chunks_mut(LANES).enumerate() {
-            let mut sums = [HALF; LANES];
-            let rows = pixels.chunks_exact(stride).skip(first);
+        columns(weights, &pixels[(first - above) * output.len()..], output);
+    }
+}
+
+/// The sum of rows, each times its weight.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn columns(weights: &[i32], pixels: &[u8], output: &mut [u8]) {
+    // As many sums at a time as stay in registers.
+    const LANES: usize = 64;
+    let stride = output.len();
+    for (part, output) in output.chunks_mut(LANES).enumerate() {
+        let mut sums = [HALF; LANES];
+        let rows = pixels.chunks_exact(stride);
+        if let Ok(output) = <&mut [u8; LANES]>::try_from(&mut *output) {
             for (row, &weight) in rows.zip(weights) {
-                let levels = &row[part * LANES..][..output.len()];
-                for (sum, &level) in sums.iter_mut().zip(levels) {
+                let levels = row[part * LANES..].first_chunk::<LANES>();
+                for (sum, &level) in sums.iter_mut().zip(levels.into_iter().flatten()) {
                     *sum += weight * i32::from(level);
                 }
             }
             for (output, &sum) in output.iter_mut().zip(&sums) {
                 *output = level(sum);
             }
+            continue;
+        }
+        for (row, &weight) in rows.zip(weights) {
+            for (sum, &level) in sums.iter_mut().zip(&row[part * LANES..]) {
+                *sum += weight * i32::from(level);
+            }
+        }
+        for (output, &sum) in output.iter_mut().zip(&sums) {
+            *output = level(sum);
         }
     }
 }
@@ -244,7 +287,15 @@ fn level(sum: i32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{Apply, Parameters, Resized, ResizedWindow};
     use proptest::prelude::*;
+
+    #[derive(Clone, Copy, Debug)]
+    struct Region {
+        left: usize,
+        top: usize,
+        size: Size,
+    }
 
     /// The definition, in f64, without rounding between the sides.
     fn naive(image: &Image, region: Region, to: Size, filter: Filter, antialias: bool) -> Vec<f64> {
@@ -309,7 +360,17 @@ mod tests {
             let region = Region { left, top, size };
             let to = Size::new(to_width, to_height);
             let expected = naive(&image, region, to, filter, antialias);
-            resample(&mut image, region, to, filter, antialias, &mut vec![7; 9]);
+            let window = ResizedWindow {
+                left,
+                top,
+                width: size.width,
+                height: size.height,
+                to_width,
+                to_height,
+                filter,
+                antialias,
+            };
+            window.apply(&mut image, &mut vec![7; 9]);
             prop_assert_eq!((image.width(), image.height()), (to_width, to_height));
             for (&found, &expected) in image.pixels().iter().zip(&expected) {
                 // Half a level a side, the first times Σ|w| of the second.
@@ -327,7 +388,15 @@ mod tests {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             for (from, to) in [(1, 1), (1, 50), (50, 1), (7, 13), (224, 500), (500, 224)] {
                 for antialias in [false, true] {
-                    let weights = Weights::new(0, from, to, filter, antialias);
+                    let mut geometry = Geometry::none(Size::new(from, 1));
+                    let resized = Resized {
+                        width: to,
+                        height: 1,
+                        filter,
+                        antialias,
+                    };
+                    geometry.take(&Parameters::Resize(resized), true);
+                    let weights = Weights::new(&geometry.across, filter, antialias);
                     for i in 0..to {
                         let (first, weights) = weights.of(i);
                         assert!(!weights.is_empty() && first + weights.len() <= from);

@@ -3,8 +3,8 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{Apply, Draw, check, point};
-use crate::Image;
+use super::point::{self, Levels};
+use super::{Apply, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y = ⌊255.999·(x/255)^γ⌋: γ above 1 makes shadows darker, below 1 lighter, 1 keeps the image.
@@ -49,8 +49,8 @@ impl Apply for AdjustGamma {
         check::number("gamma", self.gamma, LEAST..=MOST).map(|()| size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
+    fn levels(&self, _: usize) -> Option<Levels> {
         let power = |level| (255.999 * (f64::from(level) / 255.0).powf(self.gamma)) as u8;
-        point::map(image, &point::table(power));
+        Some(Levels::all(point::table(power)))
     }
 }

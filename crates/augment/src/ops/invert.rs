@@ -3,8 +3,8 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{Apply, Draw, point};
-use crate::Image;
+use super::point::{self, Levels};
+use super::{Apply, Draw};
 use crate::size::{Size, Sizes};
 
 /// y = 255 − x. Nothing is drawn.
@@ -35,7 +35,7 @@ impl Apply for Invert {
         Ok(size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        point::map(image, &point::table(|level| !level));
+    fn levels(&self, _: usize) -> Option<Levels> {
+        Some(Levels::all(point::table(|level| !level)))
     }
 }

@@ -3,8 +3,8 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{Apply, Draw, check, point};
-use crate::Image;
+use super::point::{self, Levels};
+use super::{Apply, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y_c = x_c + 255·Σ_i p_ci·α_i·λ_i, rounded and clipped, the same for every pixel: λ_i are what the
@@ -98,20 +98,21 @@ impl Apply for ColorShift {
         Ok(size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        if image.channels() < 3 {
-            return;
-        }
-        let tables = self
+    fn levels(&self, channels: usize) -> Option<Levels> {
+        let shifted = self
             .shift
             .map(|shift| point::table(|level| (f64::from(level) + shift).round() as u8));
-        point::map_each(image, &tables);
+        Some(match channels {
+            1 | 2 => Levels::all(point::table(|level| level)),
+            _ => Levels::each(shifted),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Image;
     use evenkeel_random::Key;
 
     #[test]

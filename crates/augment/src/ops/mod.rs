@@ -18,6 +18,7 @@ mod filter;
 mod flip;
 mod gamma;
 mod gaussian;
+mod geometry;
 mod grayscale;
 mod grid_mask;
 mod hue;
@@ -28,6 +29,7 @@ mod nesting;
 mod noise;
 mod pad;
 mod perspective;
+mod plan;
 mod point;
 mod policy;
 mod posterize;
@@ -64,7 +66,8 @@ pub use lighting::{ColorShift, Lighting};
 pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
-pub(crate) use point::gray;
+pub(crate) use plan::Plan;
+pub(crate) use point::{Levels, gray};
 pub use policy::{
     AugMix, AutoAugment, AutoAugmentPolicy, Chain, Dialect, MixedChains, PolicyStep, RandAugment,
     Transform, TrivialAugment, three_augment,
@@ -115,8 +118,27 @@ trait Apply {
     fn check(&self, size: Size) -> Result<Size, String>;
 
     /// Changes an image of a size that [`Apply::check`] accepts. `scratch` is memory to work in,
-    /// kept between images.
-    fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>);
+    /// kept between images. What is all said by [`Apply::levels`] need say no more.
+    fn apply(&self, image: &mut Image, _scratch: &mut Vec<u8>) {
+        if let Some(levels) = self.levels(image.channels()) {
+            levels.apply(image);
+        }
+    }
+
+    /// What each level becomes in images of this many channels, if that is all that happens.
+    fn levels(&self, _channels: usize) -> Option<Levels> {
+        None
+    }
+
+    /// The map along which the image is moved, if that is all that happens.
+    fn affine_map(&self) -> Option<&AffineMap> {
+        None
+    }
+
+    /// The steps that are taken one after another, if that is all that happens.
+    fn steps(&self) -> Option<&[Parameters]> {
+        None
+    }
 
     /// The lists of parameters inside these.
     fn nested(&self) -> Vec<&[Parameters]> {
@@ -213,6 +235,27 @@ macro_rules! operations {
             pub(crate) fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
                 match self {
                     $(Self::$operation(parameters) => parameters.apply(image, scratch),)*
+                }
+            }
+
+            /// See [`Apply::levels`].
+            pub(crate) fn levels(&self, channels: usize) -> Option<Levels> {
+                match self {
+                    $(Self::$operation(parameters) => Apply::levels(parameters, channels),)*
+                }
+            }
+
+            /// See [`Apply::affine_map`].
+            pub(crate) fn affine_map(&self) -> Option<&AffineMap> {
+                match self {
+                    $(Self::$operation(parameters) => Apply::affine_map(parameters),)*
+                }
+            }
+
+            /// See [`Apply::steps`].
+            pub(crate) fn steps(&self) -> Option<&[Parameters]> {
+                match self {
+                    $(Self::$operation(parameters) => Apply::steps(parameters),)*
                 }
             }
 

@@ -16,6 +16,44 @@ pub(super) fn color_channels(channels: usize) -> usize {
     if channels < 3 { 1 } else { 3 }
 }
 
+/// What each colour level becomes: one table for all channels, or one each for red, green and blue.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Levels(Vec<Table>);
+
+impl Levels {
+    /// One for all.
+    pub fn all(table: Table) -> Self {
+        Self(vec![table])
+    }
+
+    /// One each.
+    pub fn each(tables: [Table; 3]) -> Self {
+        Self(tables.into())
+    }
+
+    /// That of a colour channel.
+    pub fn of(&self, channel: usize) -> &Table {
+        &self.0[channel.min(self.0.len() - 1)]
+    }
+
+    /// These, then others.
+    pub fn then(&mut self, others: &Self) {
+        let channels = self.0.len().max(others.0.len());
+        let both = |channel| {
+            self.of(channel)
+                .map(|level| others.of(channel)[usize::from(level)])
+        };
+        self.0 = (0..channels).map(both).collect();
+    }
+
+    pub fn apply(&self, image: &mut Image) {
+        match &self.0[..] {
+            [table] => map(image, table),
+            tables => map_each(image, tables),
+        }
+    }
+}
+
 /// Passes every colour level through one table.
 pub(super) fn map(image: &mut Image, table: &Table) {
     let channels = image.channels();

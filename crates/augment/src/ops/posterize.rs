@@ -3,8 +3,8 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{Apply, Draw, check, point};
-use crate::Image;
+use super::point::{self, Levels};
+use super::{Apply, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y keeps the highest bits of x; the others become 0. With 0 bits all is black, with 8 the image
@@ -46,8 +46,8 @@ impl Apply for KeepBits {
         check::count("bits", usize::from(self.bits), 0..=8).map(|()| size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
+    fn levels(&self, _: usize) -> Option<Levels> {
         let kept = !(0xFF_u32 >> self.bits) as u8;
-        point::map(image, &point::table(|level| level & kept));
+        Some(Levels::all(point::table(|level| level & kept)))
     }
 }

@@ -3,8 +3,8 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::filter::{self, Filter, Region};
-use super::{Apply, Draw, check};
+use super::filter::{self, Filter};
+use super::{Apply, Draw, Parameters, check, geometry};
 use crate::Image;
 use crate::image::LONGEST_SIDE;
 use crate::size::{Size, Sizes};
@@ -196,13 +196,7 @@ impl Apply for Resized {
     }
 
     fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
-        let whole = Region {
-            left: 0,
-            top: 0,
-            size: Size::new(image.width(), image.height()),
-        };
-        let to = Size::new(self.width, self.height);
-        filter::resample(image, whole, to, self.filter, self.antialias, scratch);
+        geometry::of(&Parameters::Resize(*self), image, scratch);
     }
 }
 

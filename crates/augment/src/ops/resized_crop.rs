@@ -3,9 +3,9 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::filter::{self, Filter, Region};
+use super::filter::{self, Filter};
 use super::resize::yes;
-use super::{Apply, Draw, check};
+use super::{Apply, Draw, Parameters, check, geometry};
 use crate::Image;
 use crate::size::{Size, Sizes};
 
@@ -56,6 +56,14 @@ pub struct ResizedWindow {
     pub filter: Filter,
     /// Whether the filter widens where the window shrinks.
     pub antialias: bool,
+}
+
+/// A part of an image.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    left: usize,
+    top: usize,
+    size: Size,
 }
 
 fn inception_scale() -> [f64; 2] {
@@ -157,13 +165,7 @@ impl Apply for ResizedWindow {
     }
 
     fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
-        let region = Region {
-            left: self.left,
-            top: self.top,
-            size: Size::new(self.width, self.height),
-        };
-        let to = Size::new(self.to_width, self.to_height);
-        filter::resample(image, region, to, self.filter, self.antialias, scratch);
+        geometry::of(&Parameters::RandomResizedCrop(*self), image, scratch);
     }
 }
 

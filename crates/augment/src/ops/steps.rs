@@ -29,6 +29,10 @@ impl Apply for Steps {
         }
     }
 
+    fn steps(&self) -> Option<&[Parameters]> {
+        Some(&self.steps)
+    }
+
     fn nested(&self) -> Vec<&[Parameters]> {
         vec![&self.steps]
     }

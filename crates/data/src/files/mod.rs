@@ -140,6 +140,7 @@ fn size(root: &Path, test: &[Operation], splits: [&Files; 2]) -> Result<Size, Er
     let pipeline = Pipeline {
         operations: test.to_vec(),
         normalize: unnormalized(),
+        exact: false,
     };
     pipeline.only_size(sizes).map_err(|error| {
         let problem = format!(

@@ -390,6 +390,7 @@ pub fn loader() {
             mean: vec![0.3],
             std: vec![0.3],
         },
+        exact: false,
     };
     let pixels = (0..IMAGES * SIDE * SIDE).map(|i| (i % 251) as u8).collect();
     let examples = AugmentedImages::new(Pictures(pixels), &pipeline, 0).expect("it fits");
