@@ -111,22 +111,15 @@ pub(super) fn resample(image: &mut Image, geometry: &Geometry, scratch: &mut Vec
             None => nearest_places(across),
         };
         image.rewrite(across.count, rows.len(), scratch, |image, pixels| {
-            let channels = image.channels();
-            let stride = image.width() * channels;
-            let row = |y: usize| &image.pixels()[y * stride..][..stride];
-            let outputs = pixels.chunks_exact_mut(across.count * channels);
-            for (output, &y) in outputs.zip(&rows) {
-                let row = row(y);
-                match (&horizontal, channels) {
-                    (Some(weights), 1) => weights.along::<1>(row, output),
-                    (Some(weights), 2) => weights.along::<2>(row, output),
-                    (Some(weights), 3) => weights.along::<3>(row, output),
-                    (Some(weights), _) => weights.along::<4>(row, output),
-                    (None, 1) => pick::<1>(row, &columns, output),
-                    (None, 2) => pick::<2>(row, &columns, output),
-                    (None, 3) => pick::<3>(row, &columns, output),
-                    (None, _) => pick::<4>(row, &columns, output),
-                }
+            match (&horizontal, image.channels()) {
+                (Some(weights), 1) => weights.along::<1, 8>(image, &rows, pixels),
+                (Some(weights), 2) => weights.along::<2, { 2 * 8 }>(image, &rows, pixels),
+                (Some(weights), 3) => weights.along::<3, { 3 * 8 }>(image, &rows, pixels),
+                (Some(weights), _) => weights.along::<4, { 4 * 8 }>(image, &rows, pixels),
+                (None, 1) => pick::<1>(image, &rows, &columns, pixels),
+                (None, 2) => pick::<2>(image, &rows, &columns, pixels),
+                (None, 3) => pick::<3>(image, &rows, &columns, pixels),
+                (None, _) => pick::<4>(image, &rows, &columns, pixels),
             }
         });
     }
@@ -150,25 +143,40 @@ fn nearest_places(axis: &Axis) -> Vec<usize> {
         .collect()
 }
 
-/// Copies these pixels of a row.
-fn pick<const CHANNELS: usize>(row: &[u8], columns: &[usize], output: &mut [u8]) {
-    let row = row.as_chunks::<CHANNELS>().0;
-    let output = output.as_chunks_mut::<CHANNELS>().0;
-    let [Some(&first), Some(&last)] = [columns.first(), columns.last()] else {
+/// The bytes of row `y`.
+fn row(image: &Image, y: usize) -> &[u8] {
+    let stride = image.width() * image.channels();
+    &image.pixels()[y * stride..][..stride]
+}
+
+/// Copies these rows and of them these columns.
+fn pick<const CHANNELS: usize>(
+    image: &Image,
+    rows: &[usize],
+    columns: &[usize],
+    pixels: &mut [u8],
+) {
+    let (Some(&first), Some(&last)) = (columns.first(), columns.last()) else {
         return;
     };
     // A run, forwards or backwards, or any.
-    if first <= last && last - first + 1 == columns.len() {
-        output.copy_from_slice(&row[first..=last]);
-    } else if last <= first && first - last + 1 == columns.len() {
-        let run = row[last..=first].iter().rev();
-        output
-            .iter_mut()
-            .zip(run)
-            .for_each(|(output, pixel)| *output = *pixel);
-    } else {
-        for (output, &column) in output.iter_mut().zip(columns) {
-            *output = row[column];
+    let forwards = first <= last && last - first + 1 == columns.len();
+    let backwards = last <= first && first - last + 1 == columns.len();
+    let outputs = pixels.as_chunks_mut::<CHANNELS>().0;
+    for (output, &y) in outputs.chunks_exact_mut(columns.len()).zip(rows) {
+        let row = row(image, y).as_chunks::<CHANNELS>().0;
+        if forwards {
+            output.copy_from_slice(&row[first..=last]);
+        } else if backwards {
+            let run = row[last..=first].iter().rev();
+            output
+                .iter_mut()
+                .zip(run)
+                .for_each(|(output, pixel)| *output = *pixel);
+        } else {
+            for (output, &column) in output.iter_mut().zip(columns) {
+                *output = row[column];
+            }
         }
     }
 }
@@ -225,19 +233,32 @@ impl Weights {
         ends.map_or(0..0, |(first, end)| first..end)
     }
 
-    /// Resamples a row.
-    fn along<const CHANNELS: usize>(&self, row: &[u8], output: &mut [u8]) {
-        let row = row.as_chunks::<CHANNELS>().0;
-        for (i, pixel) in output.as_chunks_mut::<CHANNELS>().0.iter_mut().enumerate() {
-            let (first, weights) = self.of(i);
-            // |Σ w| stays below 2 for all filters, so 255·2²²·Σ fits 31 bits.
-            let mut sums = [HALF; CHANNELS];
-            for (levels, &weight) in row[first..].iter().zip(weights) {
-                for (sum, &level) in sums.iter_mut().zip(levels) {
-                    *sum += weight * i32::from(level);
-                }
-            }
-            *pixel = sums.map(level);
+    /// Resamples rows. `LANES` is the number of channels times [`ROWS`].
+    fn along<const CHANNELS: usize, const LANES: usize>(
+        &self,
+        image: &Image,
+        rows: &[usize],
+        pixels: &mut [u8],
+    ) {
+        let inputs = self.inputs();
+        let width = self.starts.len() - 1;
+        let (from, to) = (inputs.start * CHANNELS, inputs.end * CHANNELS);
+        // Columns of eight rows each: what is computed for one row is computed for all eight at once.
+        let mut columns = vec![0; (to - from).next_multiple_of(ROWS) * ROWS];
+        let mut outputs = vec![0; (width * CHANNELS).next_multiple_of(ROWS) * ROWS];
+        let stride = width * CHANNELS;
+        for (ys, pixels) in rows.chunks(ROWS).zip(pixels.chunks_mut(stride * ROWS)) {
+            let lines: [&[u8]; ROWS] =
+                std::array::from_fn(|i| &row(image, ys[i.min(ys.len() - 1)])[from..to]);
+            to_columns(lines, &mut columns);
+            weigh::<LANES>(
+                &self.starts,
+                &self.values,
+                inputs.start,
+                &columns,
+                &mut outputs,
+            );
+            to_rows(&outputs, stride, pixels);
         }
     }
 
@@ -248,35 +269,178 @@ impl Weights {
     }
 }
 
+/// Rows that are resampled together.
+const ROWS: usize = 8;
+
+/// The bytes of eight rows as columns of eight bytes.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn to_columns(lines: [&[u8]; ROWS], columns: &mut [u8]) {
+    let length = lines[0].len();
+    let blocks = columns.as_chunks_mut::<64>().0;
+    let word = |line: usize, at: usize| match lines[line][at..].first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            let rest = &lines[line][at..];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(bytes)
+        }
+    };
+    // Eight blocks of eight columns at a time.
+    let (groups, rest) = blocks.as_chunks_mut::<8>();
+    let whole = groups.len();
+    for (i, group) in groups.iter_mut().enumerate() {
+        let mut words = [[0; 8]; ROWS];
+        let at = 64 * i;
+        let inside = at + 64 <= length;
+        for line in 0..ROWS {
+            if inside && let Some(bytes) = lines[line][at..].first_chunk::<64>() {
+                for k in 0..8 {
+                    let bytes = bytes.as_chunks::<8>().0[k];
+                    words[line][k] = u64::from_le_bytes(bytes);
+                }
+            } else {
+                for k in 0..8 {
+                    words[line][k] = word(line, (at + 8 * k).min(length));
+                }
+            }
+        }
+        transpose(&mut words);
+        for (k, block) in group.iter_mut().enumerate() {
+            for (bytes, words) in block.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
+                *bytes = words[k].to_le_bytes();
+            }
+        }
+    }
+    for (i, block) in rest.iter_mut().enumerate() {
+        let mut words = std::array::from_fn(|line| [word(line, 64 * whole + 8 * i)]);
+        transpose(&mut words);
+        for (bytes, [word]) in block.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+    }
+}
+
+/// Columns of eight bytes as rows of `stride` bytes; there may be fewer than eight.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn to_rows(columns: &[u8], stride: usize, pixels: &mut [u8]) {
+    let blocks = columns.as_chunks::<64>().0;
+    let (groups, rest) = blocks.as_chunks::<8>();
+    for (i, group) in groups.iter().enumerate() {
+        let mut words = [[0; 8]; 8];
+        for (k, block) in group.iter().enumerate() {
+            for (words, bytes) in words.iter_mut().zip(block.as_chunks::<8>().0) {
+                words[k] = u64::from_le_bytes(*bytes);
+            }
+        }
+        transpose(&mut words);
+        for (row, words) in pixels.chunks_exact_mut(stride).zip(&words) {
+            let row = &mut row[64 * i..];
+            if let Some(row) = row.first_chunk_mut::<64>() {
+                for (bytes, word) in row.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+                    *bytes = word.to_le_bytes();
+                }
+            } else {
+                for (bytes, word) in row.chunks_mut(8).zip(words) {
+                    bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+                }
+            }
+        }
+    }
+    for (i, block) in rest.iter().enumerate() {
+        let mut words = block
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| [u64::from_le_bytes(*bytes)]);
+        let mut words = std::array::from_fn(|_| words.next().unwrap_or_default());
+        transpose(&mut words);
+        let at = 64 * groups.len() + 8 * i;
+        for (row, [word]) in pixels.chunks_exact_mut(stride).zip(words) {
+            let row = &mut row[at.min(stride)..];
+            let length = row.len().min(8);
+            row[..length].copy_from_slice(&word.to_le_bytes()[..length]);
+        }
+    }
+}
+
+/// Transposes squares of 8×8 bytes, a line a word, `N` of them side by side: of pairs of lines 4, 2 and 1 apart the
+/// squares off the diagonal change places. Source: Warren, "Hacker's Delight", section 7-3.
+#[inline(always)]
+fn transpose<const N: usize>(words: &mut [[u64; N]; 8]) {
+    for (step, mask) in [
+        (4, 0x0000_0000_ffff_ffff),
+        (2, 0x0000_ffff_0000_ffff),
+        (1, 0x00ff_00ff_00ff_00ff_u64),
+    ] {
+        let shift = 8 * step;
+        for line in (0..8).filter(|line| line & step == 0) {
+            for k in 0..N {
+                let (a, b) = (words[line][k], words[line + step][k]);
+                let changed = ((a >> shift) ^ b) & mask;
+                words[line + step][k] = b ^ changed;
+                words[line][k] = a ^ (changed << shift);
+            }
+        }
+    }
+}
+
+/// For each output pixel the sum of the input pixels' lanes, each times its weight. |Σ w| stays below 2 for all filters,
+/// so 255·2²²·Σ fits 31 bits.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn weigh<const LANES: usize>(
+    starts: &[(usize, usize)],
+    values: &[i32],
+    start: usize,
+    columns: &[u8],
+    outputs: &mut [u8],
+) {
+    let pixels = columns.as_chunks::<LANES>().0;
+    let outputs = outputs.as_chunks_mut::<LANES>().0;
+    for (bounds, output) in starts.windows(2).zip(outputs) {
+        let ((first, begin), end) = (bounds[0], bounds[1].1);
+        let mut sums = [HALF; LANES];
+        for (levels, &weight) in pixels[first - start..].iter().zip(&values[begin..end]) {
+            for lane in 0..LANES {
+                sums[lane] += weight * i32::from(levels[lane]);
+            }
+        }
+        for lane in 0..LANES {
+            output[lane] = level(sums[lane]);
+        }
+    }
+}
+
 /// The sum of rows, each times its weight.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn columns(weights: &[i32], pixels: &[u8], output: &mut [u8]) {
     // As many sums at a time as stay in registers.
     const LANES: usize = 64;
     let stride = output.len();
-    for (part, output) in output.chunks_mut(LANES).enumerate() {
+    let (parts, rest) = output.as_chunks_mut::<LANES>();
+    let done = parts.len() * LANES;
+    for (part, output) in parts.iter_mut().enumerate() {
         let mut sums = [HALF; LANES];
-        let rows = pixels.chunks_exact(stride);
-        if let Ok(output) = <&mut [u8; LANES]>::try_from(&mut *output) {
-            for (row, &weight) in rows.zip(weights) {
-                let levels = row[part * LANES..].first_chunk::<LANES>();
-                for (sum, &level) in sums.iter_mut().zip(levels.into_iter().flatten()) {
-                    *sum += weight * i32::from(level);
-                }
-            }
-            for (output, &sum) in output.iter_mut().zip(&sums) {
-                *output = level(sum);
-            }
-            continue;
-        }
-        for (row, &weight) in rows.zip(weights) {
-            for (sum, &level) in sums.iter_mut().zip(&row[part * LANES..]) {
-                *sum += weight * i32::from(level);
+        for (row, &weight) in pixels.chunks_exact(stride).zip(weights) {
+            let Some(levels) = row[part * LANES..].first_chunk::<LANES>() else {
+                return;
+            };
+            for lane in 0..LANES {
+                sums[lane] += weight * i32::from(levels[lane]);
             }
         }
-        for (output, &sum) in output.iter_mut().zip(&sums) {
-            *output = level(sum);
+        for lane in 0..LANES {
+            output[lane] = level(sums[lane]);
         }
+    }
+    let mut sums = [HALF; LANES];
+    for (row, &weight) in pixels.chunks_exact(stride).zip(weights) {
+        for (sum, &level) in sums.iter_mut().zip(&row[done..]) {
+            *sum += weight * i32::from(level);
+        }
+    }
+    for (output, &sum) in rest.iter_mut().zip(&sums) {
+        *output = level(sum);
     }
 }
 
