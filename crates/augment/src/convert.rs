@@ -1,5 +1,6 @@
 //! The last step: 8-bit pixels to normalized numbers, channels first.
 
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::ops::Levels;
@@ -17,7 +18,11 @@ pub struct Normalize {
 
 /// A [`Normalize`] as one table of 256 results a channel.
 #[derive(Clone, Debug)]
-pub(crate) struct Tables(Vec<[f32; 256]>);
+pub(crate) struct Tables {
+    tables: Vec<[f32; 256]>,
+    /// (scale, offset) per channel of the line that all results lie on, rounded: faster computed than looked up.
+    lines: Option<Vec<[f64; 2]>>,
+}
 
 impl Normalize {
     pub(crate) fn tables(&self, channels: usize) -> Result<Tables, Error> {
@@ -56,36 +61,99 @@ impl Normalize {
             }
         };
         let tables = mean.iter().zip(std).map(table);
-        Ok(Tables(tables.collect::<Result<_, _>>()?))
+        let tables = tables.collect::<Result<Vec<_>, _>>()?;
+        let line = |(&mean, &std): (&f32, &f32)| {
+            let std = f64::from(std);
+            [1.0 / (255.0 * std), -f64::from(mean) / std]
+        };
+        let lines: Vec<_> = mean.iter().zip(std).map(line).collect();
+        let same = lines.iter().zip(&tables).all(|(&line, table)| {
+            let mut results = (0..=255).zip(table);
+            results.all(|(level, result)| on(line, level).to_bits() == result.to_bits())
+        });
+        Ok(Tables {
+            tables,
+            lines: same.then_some(lines),
+        })
     }
+}
+
+#[inline(always)]
+fn on([scale, offset]: [f64; 2], level: u8) -> f32 {
+    (f64::from(level) * scale + offset) as f32
 }
 
 impl Tables {
     /// Writes channels·height·width numbers, of the levels that the image's become first, if they do.
     pub(crate) fn write(&self, image: &Image, first: Option<&Levels>, output: &mut [f32]) {
-        match first {
-            None => self.convert(image, output),
-            Some(levels) => {
-                let colours = if self.0.len() < 3 { 1 } else { 3 };
-                let mut tables = self.clone();
-                for (channel, table) in tables.0.iter_mut().enumerate().take(colours) {
-                    let numbers = self.0[channel];
-                    *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
-                }
-                tables.convert(image, output);
+        if let Some(levels) = first {
+            let colours = if self.tables.len() < 3 { 1 } else { 3 };
+            let mut tables = self.tables.clone();
+            for (channel, table) in tables.iter_mut().enumerate().take(colours) {
+                let numbers = self.tables[channel];
+                *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
             }
+            look_up(&tables, image, output);
+            return;
+        }
+        match self.lines.as_deref() {
+            Some(&[line]) => compute(line, image.pixels(), output),
+            Some(&[red, green, blue]) => compute_three([red, green, blue], image.pixels(), output),
+            _ => look_up(&self.tables, image, output),
         }
     }
+}
 
-    fn convert(&self, image: &Image, output: &mut [f32]) {
-        let plane = image.width() * image.height();
-        let planes = output.chunks_exact_mut(plane);
-        let channels = self.0.len();
-        for ((channel, table), output) in self.0.iter().enumerate().zip(planes) {
-            let levels = image.pixels()[channel..].iter().step_by(channels);
-            for (output, &level) in output.iter_mut().zip(levels) {
-                *output = table[usize::from(level)];
-            }
+fn look_up(tables: &[[f32; 256]], image: &Image, output: &mut [f32]) {
+    let plane = image.width() * image.height();
+    let planes = output.chunks_exact_mut(plane);
+    for ((channel, table), output) in tables.iter().enumerate().zip(planes) {
+        let levels = image.pixels()[channel..].iter().step_by(tables.len());
+        for (output, &level) in output.iter_mut().zip(levels) {
+            *output = table[usize::from(level)];
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn compute(line: [f64; 2], levels: &[u8], output: &mut [f32]) {
+    for (output, &level) in output.iter_mut().zip(levels) {
+        *output = on(line, level);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn compute_three(lines: [[f64; 2]; 3], levels: &[u8], output: &mut [f32]) {
+    const TOGETHER: usize = 16;
+    let plane = levels.len() / 3;
+    let (red, rest) = output.split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    let (blocks, rest) = levels.as_chunks::<{ 3 * TOGETHER }>();
+    let [(reds, red), (greens, green), (blues, blue)] = [
+        red.as_chunks_mut::<TOGETHER>(),
+        green.as_chunks_mut::<TOGETHER>(),
+        blue.as_chunks_mut::<TOGETHER>(),
+    ];
+    // A scale and an offset for each of the block's levels.
+    let (mut scales, mut offsets) = ([0.0; 3 * TOGETHER], [0.0; 3 * TOGETHER]);
+    for i in 0..3 * TOGETHER {
+        [scales[i], offsets[i]] = lines[i % 3];
+    }
+    for (((block, red), green), blue) in blocks.iter().zip(reds).zip(greens).zip(blues) {
+        let mut numbers = [0.0; 3 * TOGETHER];
+        for i in 0..3 * TOGETHER {
+            numbers[i] = on([scales[i], offsets[i]], block[i]);
+        }
+        for i in 0..TOGETHER {
+            red[i] = numbers[3 * i];
+            green[i] = numbers[3 * i + 1];
+            blue[i] = numbers[3 * i + 2];
+        }
+    }
+    let rest = rest.as_chunks::<3>().0;
+    for (output, channel) in [red, green, blue].into_iter().zip(0..3) {
+        for (output, colour) in output.iter_mut().zip(rest) {
+            *output = on(lines[channel], colour[channel]);
         }
     }
 }

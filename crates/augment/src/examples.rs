@@ -176,6 +176,7 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
                 .map_err(here)?;
             self.pixels = image.into_pixels();
         }
+        self.memory.keep_larger(&mut self.pixels);
         Ok(source.label(index))
     }
 }

@@ -244,6 +244,15 @@ impl Checked {
     }
 }
 
+impl Memory {
+    /// Exchanges this memory, that of the next image's pixels, for a larger one.
+    pub fn keep_larger(&mut self, pixels: &mut Vec<u8>) {
+        if self.scratch.capacity() > pixels.capacity() {
+            std::mem::swap(&mut self.scratch, pixels);
+        }
+    }
+}
+
 /// What a thread keeps between images.
 #[derive(Default)]
 pub(crate) struct Memory {

@@ -4,7 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
-use super::point::{self, Levels};
+use super::point::Levels;
 use super::{Apply, Draw};
 use crate::size::{Size, Sizes};
 
@@ -47,8 +47,6 @@ impl Apply for AdjustBrightness {
     }
 
     fn levels(&self, _: usize) -> Option<Levels> {
-        let factor = self.factor as f32;
-        let brighter = |level| point::blend(0, level, factor);
-        Some(Levels::all(point::table(brighter)))
+        Some(Levels::blend(0, self.factor as f32))
     }
 }

@@ -4,7 +4,8 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
-use super::{Apply, Draw, point};
+use super::point::{self, Levels};
+use super::{Apply, Draw};
 use crate::Image;
 use crate::size::{Size, Sizes};
 
@@ -48,22 +49,23 @@ impl Apply for AdjustContrast {
     }
 
     fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        let (mean, factor) = (mean_gray(image), self.factor as f32);
-        point::map(
-            image,
-            &point::table(|level| point::blend(mean, level, factor)),
-        );
+        Levels::blend(mean_gray(image), self.factor as f32).apply(image);
     }
 }
 
 /// The mean of the gray levels, rounded to the nearest, a half upwards.
 fn mean_gray(image: &Image) -> u8 {
-    let pixels = image.pixels().chunks_exact(image.channels());
     let sum: u64 = match image.channels() {
-        1 | 2 => pixels.map(|pixel| u64::from(pixel[0])).sum(),
-        _ => pixels
-            .map(|pixel| u64::from(point::gray([pixel[0], pixel[1], pixel[2]])))
-            .sum(),
+        channels @ (1 | 2) => {
+            let levels = image.pixels().iter().step_by(channels);
+            levels.map(|&level| u64::from(level)).sum()
+        }
+        3 => point::gray_sum(image.pixels()),
+        _ => {
+            let pixels = image.pixels().as_chunks::<4>().0.iter();
+            let grays = pixels.map(|&[red, green, blue, _]| point::gray([red, green, blue]));
+            grays.map(u64::from).sum()
+        }
     };
     let count = (image.width() * image.height()) as u64;
     ((2 * sum + count) / (2 * count)) as u8

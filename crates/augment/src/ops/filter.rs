@@ -277,15 +277,6 @@ const ROWS: usize = 8;
 fn to_columns(lines: [&[u8]; ROWS], columns: &mut [u8]) {
     let length = lines[0].len();
     let blocks = columns.as_chunks_mut::<64>().0;
-    let word = |line: usize, at: usize| match lines[line][at..].first_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => {
-            let mut bytes = [0; 8];
-            let rest = &lines[line][at..];
-            bytes[..rest.len()].copy_from_slice(rest);
-            u64::from_le_bytes(bytes)
-        }
-    };
     // Eight blocks of eight columns at a time.
     let (groups, rest) = blocks.as_chunks_mut::<8>();
     let whole = groups.len();
@@ -301,7 +292,7 @@ fn to_columns(lines: [&[u8]; ROWS], columns: &mut [u8]) {
                 }
             } else {
                 for k in 0..8 {
-                    words[line][k] = word(line, (at + 8 * k).min(length));
+                    words[line][k] = word(lines[line], at + 8 * k);
                 }
             }
         }
@@ -313,10 +304,27 @@ fn to_columns(lines: [&[u8]; ROWS], columns: &mut [u8]) {
         }
     }
     for (i, block) in rest.iter_mut().enumerate() {
-        let mut words = std::array::from_fn(|line| [word(line, 64 * whole + 8 * i)]);
+        let mut words = [[0]; ROWS];
+        for (words, line) in words.iter_mut().zip(lines) {
+            *words = [word(line, 64 * whole + 8 * i)];
+        }
         transpose(&mut words);
         for (bytes, [word]) in block.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *bytes = word.to_le_bytes();
+        }
+    }
+}
+
+/// Eight bytes from a place on; what is missing of them is 0.
+#[inline(always)]
+fn word(line: &[u8], at: usize) -> u64 {
+    let rest = &line[at.min(line.len())..];
+    match rest.first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(bytes)
         }
     }
 }
@@ -374,7 +382,10 @@ fn transpose<const N: usize>(words: &mut [[u64; N]; 8]) {
         (1, 0x00ff_00ff_00ff_00ff_u64),
     ] {
         let shift = 8 * step;
-        for line in (0..8).filter(|line| line & step == 0) {
+        for line in 0..8 {
+            if line & step != 0 {
+                continue;
+            }
             for k in 0..N {
                 let (a, b) = (words[line][k], words[line + step][k]);
                 let changed = ((a >> shift) ^ b) & mask;

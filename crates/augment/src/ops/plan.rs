@@ -41,7 +41,8 @@ impl<'a> Plan<'a> {
         };
         let mut size = size;
         plan.add_all(parameters, &mut size, channels, exact);
-        if let Some(Action::Levels(_)) = plan.actions.last()
+        if let Some(Action::Levels(levels)) = plan.actions.last()
+            && !levels.is_blend()
             && let Some(Action::Levels(levels)) = plan.actions.pop()
         {
             plan.last = Some(levels);

@@ -1,6 +1,8 @@
 //! What operations on single levels share: tables of 256 levels, histograms, and which channels hold
 //! colour.
 
+use multiversion::multiversion;
+
 use crate::Image;
 
 /// What each level becomes.
@@ -18,38 +20,161 @@ pub(super) fn color_channels(channels: usize) -> usize {
 
 /// What each colour level becomes: one table for all channels, or one each for red, green and blue.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Levels(Vec<Table>);
+pub(crate) struct Levels {
+    tables: Vec<Table>,
+    /// The a and the factor of the blend that it is, if it is one: faster computed than looked up.
+    blend: Option<(u8, f32)>,
+}
 
 impl Levels {
     /// One for all.
     pub fn all(table: Table) -> Self {
-        Self(vec![table])
+        Self {
+            tables: vec![table],
+            blend: None,
+        }
     }
 
     /// One each.
     pub fn each(tables: [Table; 3]) -> Self {
-        Self(tables.into())
+        Self {
+            tables: tables.into(),
+            blend: None,
+        }
+    }
+
+    /// See [`blend`].
+    pub fn blend(a: u8, factor: f32) -> Self {
+        Self {
+            blend: Some((a, factor)),
+            ..Self::all(table(|level| blend(a, level, factor)))
+        }
+    }
+
+    pub fn is_blend(&self) -> bool {
+        self.blend.is_some()
     }
 
     /// That of a colour channel.
     pub fn of(&self, channel: usize) -> &Table {
-        &self.0[channel.min(self.0.len() - 1)]
+        &self.tables[channel.min(self.tables.len() - 1)]
     }
 
     /// These, then others.
     pub fn then(&mut self, others: &Self) {
-        let channels = self.0.len().max(others.0.len());
+        let channels = self.tables.len().max(others.tables.len());
         let both = |channel| {
             self.of(channel)
                 .map(|level| others.of(channel)[usize::from(level)])
         };
-        self.0 = (0..channels).map(both).collect();
+        self.tables = (0..channels).map(both).collect();
+        self.blend = None;
     }
 
     pub fn apply(&self, image: &mut Image) {
-        match &self.0[..] {
-            [table] => map(image, table),
-            tables => map_each(image, tables),
+        match (self.blend, &self.tables[..]) {
+            (Some((a, factor)), _) if matches!(image.channels(), 1 | 3) => {
+                blend_all(image.pixels_mut(), a, factor);
+            }
+            (_, [table]) => map(image, table),
+            (_, tables) => map_each(image, tables),
+        }
+    }
+}
+
+// In functions that are compiled for several instruction sets closures are not inlined into the standard library's, so
+// these loops are plain ones.
+
+/// [`blend`] in terms that every instruction set has for many numbers at once.
+#[inline(always)]
+fn blend_lane(a: f32, b: f32, factor: f32) -> u8 {
+    // From 2²³ on a number's last bits are those of its whole part.
+    const WHOLE: f32 = (1 << 23) as f32;
+    let blended = (a + factor * (b - a)).clamp(0.0, 255.0);
+    (blended.trunc() + WHOLE).to_bits() as u8
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn blend_all(levels: &mut [u8], a: u8, factor: f32) {
+    let a = f32::from(a);
+    for level in levels {
+        *level = blend_lane(a, f32::from(*level), factor);
+    }
+}
+
+/// Pixels that are computed together.
+const TOGETHER: usize = 16;
+
+/// The channels of some pixels of three, as numbers of 32 bits: those can be permuted on more machines than bytes.
+#[inline(always)]
+fn split(pixels: &[u8; 3 * TOGETHER]) -> [[i32; TOGETHER]; 3] {
+    let mut wide = [0; 3 * TOGETHER];
+    for i in 0..3 * TOGETHER {
+        wide[i] = i32::from(pixels[i]);
+    }
+    let mut channels = [[0; TOGETHER]; 3];
+    for i in 0..TOGETHER {
+        channels[0][i] = wide[3 * i];
+        channels[1][i] = wide[3 * i + 1];
+        channels[2][i] = wide[3 * i + 2];
+    }
+    channels
+}
+
+/// The gray of each pixel; see [`gray`].
+#[inline(always)]
+fn grays([red, green, blue]: &[[i32; TOGETHER]; 3]) -> [i32; TOGETHER] {
+    let mut grays = [0; TOGETHER];
+    for i in 0..TOGETHER {
+        grays[i] = (19_595 * red[i] + 38_470 * green[i] + 7_471 * blue[i] + 0x8000) >> 16;
+    }
+    grays
+}
+
+/// The sum of the grays of pixels of three channels.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn gray_sum(pixels: &[u8]) -> u64 {
+    let (blocks, rest) = pixels.as_chunks::<{ 3 * TOGETHER }>();
+    let mut total = 0;
+    // Sums of 2¹⁶ levels fit 31 bits.
+    for blocks in blocks.chunks(1 << 16) {
+        let mut sums = [0_i32; TOGETHER];
+        for block in blocks {
+            let grays = grays(&split(block));
+            for i in 0..TOGETHER {
+                sums[i] += grays[i];
+            }
+        }
+        for sum in sums {
+            total += sum as u64;
+        }
+    }
+    for colour in rest.as_chunks::<3>().0 {
+        total += u64::from(gray(*colour));
+    }
+    total
+}
+
+/// Blends the pixels' own grays with pixels of three channels.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn saturate(pixels: &mut [u8], factor: f32) {
+    let (blocks, rest) = pixels.as_chunks_mut::<{ 3 * TOGETHER }>();
+    for block in blocks {
+        let grays = grays(&split(block));
+        let mut each = [0; 3 * TOGETHER];
+        for i in 0..TOGETHER {
+            each[3 * i] = grays[i];
+            each[3 * i + 1] = grays[i];
+            each[3 * i + 2] = grays[i];
+        }
+        for i in 0..3 * TOGETHER {
+            block[i] = blend_lane(each[i] as f32, f32::from(block[i]), factor);
+        }
+    }
+    for colour in rest.as_chunks_mut::<3>().0 {
+        let gray = gray(*colour);
+        for level in colour {
+            *level = blend(gray, *level, factor);
         }
     }
 }
@@ -119,12 +244,14 @@ pub(super) fn histograms(image: &Image) -> Vec<[u32; 256]> {
 
 /// The gray of a colour: (19595·r + 38470·g + 7471·b)/2¹⁶, rounded, which is .299 r + .587 g + .114 b
 /// (ITU-R BT.601) in Pillow's fixed point.
+#[inline(always)]
 pub(crate) fn gray([red, green, blue]: [u8; 3]) -> u8 {
     let [red, green, blue] = [red, green, blue].map(u32::from);
     ((19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16) as u8
 }
 
 /// a + factor·(b − a), clipped; the fraction is dropped. Pillow's `Image.blend`.
+#[inline(always)]
 pub(super) fn blend(a: u8, b: u8, factor: f32) -> u8 {
     let (a, b) = (f32::from(a), f32::from(b));
     (a + factor * (b - a)) as u8 // the conversion clips
@@ -164,6 +291,13 @@ mod tests {
                 assert_eq!(blend(a, b, 0.0), a);
                 assert_eq!(blend(a, b, 1.0), b);
             }
+        }
+        let mut draws = evenkeel_random::Key::from_seed(2).draws();
+        for _ in 0..300_000 {
+            let [a, b] = [draws.below(256), draws.below(256)].map(|level| level as u8);
+            let factor = (draws.between(-1.0, 2.0) * draws.between(0.0, 50.0)) as f32;
+            let lane = blend_lane(f32::from(a), f32::from(b), factor);
+            assert_eq!(lane, blend(a, b, factor), "{a} {b} {factor}");
         }
         assert_eq!(blend(100, 0, 3.0), 0);
         assert_eq!(blend(0, 100, 3.0), 255);

@@ -49,6 +49,10 @@ impl Apply for AdjustSaturation {
 
     fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
         let factor = self.factor as f32;
+        if image.channels() == 3 {
+            point::saturate(image.pixels_mut(), factor);
+            return;
+        }
         point::recolor(image, |colour| {
             let gray = point::gray(colour);
             colour.map(|level| point::blend(gray, level, factor))

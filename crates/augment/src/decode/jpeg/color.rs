@@ -139,6 +139,10 @@ fn to_rgb(luma: &[u8], blue: &[u8], red: &[u8], output: &mut [u8]) {
         let red = y + ((91_881 * cr + HALF) >> 16);
         let green = y + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
         let blue = y + ((116_130 * cb + HALF) >> 16);
-        *pixel = [red, green, blue].map(|level| level.clamp(0, 255) as u8);
+        *pixel = [
+            red.clamp(0, 255) as u8,
+            green.clamp(0, 255) as u8,
+            blue.clamp(0, 255) as u8,
+        ];
     }
 }

@@ -27,28 +27,29 @@ pub(super) fn row(coefficients: &[i16], quantization: &[i16; 64], side: usize, s
     }
 }
 
+#[inline(always)]
 fn sample(level: i32) -> u8 {
     (level + 128).clamp(0, 255) as u8
 }
 
+#[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
 type Lanes = [i32; 8];
 
-#[inline(always)]
-fn each(f: impl Fn(usize) -> i32) -> Lanes {
-    std::array::from_fn(f)
-}
-
 /// libjpeg's accurate integer transform (`jidctint.c`): Loeffler, Ligtenberg and Moschytz, "Practical Fast 1-D DCT
 /// Algorithms with 11 Multiplications" (1989), in 13 fractional bits.
 #[inline(always)]
 fn whole(block: &[i16; 64], quantization: &[i16; 64], output: &mut [u8], stride: usize) {
-    let mut lines: [Lanes; 8] = std::array::from_fn(|line| {
-        each(|i| i32::from(block[8 * line + i]) * i32::from(quantization[8 * line + i]))
-    });
+    let mut lines = [[0; 8]; 8];
+    for line in 0..8 {
+        for i in 0..8 {
+            let at = 8 * line + i;
+            lines[line][i] = i32::from(block[at]) * i32::from(quantization[at]);
+        }
+    }
     lines = transpose(transform(lines, 11));
     lines = transpose(transform(lines, 18));
     for (line, levels) in lines.iter().enumerate() {
@@ -61,7 +62,13 @@ fn whole(block: &[i16; 64], quantization: &[i16; 64], output: &mut [u8], stride:
 
 #[inline(always)]
 fn transpose(lines: [Lanes; 8]) -> [Lanes; 8] {
-    std::array::from_fn(|i| each(|j| lines[j][i]))
+    let mut columns = [[0; 8]; 8];
+    for i in 0..8 {
+        for j in 0..8 {
+            columns[i][j] = lines[j][i];
+        }
+    }
+    columns
 }
 
 /// Of eight columns at once. Damaged files may overflow; they wrap.
@@ -69,33 +76,36 @@ fn transpose(lines: [Lanes; 8]) -> [Lanes; 8] {
 fn transform(x: [Lanes; 8], bits: u32) -> [Lanes; 8] {
     let mut y = [[0; 8]; 8];
     for i in 0..8 {
-        let mul = |a: i32, b: i32| a.wrapping_mul(b);
-        let add = |a: i32, b: i32| a.wrapping_add(b);
-        let sub = |a: i32, b: i32| a.wrapping_sub(b);
-        let x = |k: usize| x[k][i];
+        let [x0, x1, x2, x3] = [x[0][i], x[1][i], x[2][i], x[3][i]];
+        let [x4, x5, x6, x7] = [x[4][i], x[5][i], x[6][i], x[7][i]];
         // Even frequencies.
-        let z1 = mul(add(x(2), x(6)), 4433);
-        let t2 = sub(z1, mul(x(6), 15_137));
-        let t3 = add(z1, mul(x(2), 6270));
-        let t0 = add(x(0), x(4)).wrapping_shl(13);
-        let t1 = sub(x(0), x(4)).wrapping_shl(13);
-        let even = [add(t0, t3), add(t1, t2), sub(t1, t2), sub(t0, t3)];
+        let z1 = x2.wrapping_add(x6).wrapping_mul(4433);
+        let t2 = z1.wrapping_sub(x6.wrapping_mul(15_137));
+        let t3 = z1.wrapping_add(x2.wrapping_mul(6270));
+        let t0 = x0.wrapping_add(x4) << 13;
+        let t1 = x0.wrapping_sub(x4) << 13;
+        let even = [
+            t0.wrapping_add(t3),
+            t1.wrapping_add(t2),
+            t1.wrapping_sub(t2),
+            t0.wrapping_sub(t3),
+        ];
         // Odd ones.
-        let (z3, z4) = (add(x(7), x(3)), add(x(5), x(1)));
-        let z5 = mul(add(z3, z4), 9633);
-        let z1 = mul(add(x(7), x(1)), -7373);
-        let z2 = mul(add(x(5), x(3)), -20_995);
-        let z3 = add(mul(z3, -16_069), z5);
-        let z4 = add(mul(z4, -3196), z5);
+        let (z3, z4) = (x7.wrapping_add(x3), x5.wrapping_add(x1));
+        let z5 = z3.wrapping_add(z4).wrapping_mul(9633);
+        let z1 = x7.wrapping_add(x1).wrapping_mul(-7373);
+        let z2 = x5.wrapping_add(x3).wrapping_mul(-20_995);
+        let z3 = z3.wrapping_mul(-16_069).wrapping_add(z5);
+        let z4 = z4.wrapping_mul(-3196).wrapping_add(z5);
         let odd = [
-            add(mul(x(1), 12_299), add(z1, z4)),
-            add(mul(x(3), 25_172), add(z2, z3)),
-            add(mul(x(5), 16_819), add(z2, z4)),
-            add(mul(x(7), 2446), add(z1, z3)),
+            x1.wrapping_mul(12_299).wrapping_add(z1).wrapping_add(z4),
+            x3.wrapping_mul(25_172).wrapping_add(z2).wrapping_add(z3),
+            x5.wrapping_mul(16_819).wrapping_add(z2).wrapping_add(z4),
+            x7.wrapping_mul(2446).wrapping_add(z1).wrapping_add(z3),
         ];
         for k in 0..4 {
-            y[k][i] = descale(add(even[k], odd[k]), bits);
-            y[7 - k][i] = descale(sub(even[k], odd[k]), bits);
+            y[k][i] = descale(even[k].wrapping_add(odd[k]), bits);
+            y[7 - k][i] = descale(even[k].wrapping_sub(odd[k]), bits);
         }
     }
     y
@@ -135,8 +145,10 @@ fn part<const N: usize>(
     }
     for (line, half) in half.iter().enumerate() {
         for (output, basis) in output[line * stride..][..N].iter_mut().zip(basis) {
-            let terms = half.iter().zip(basis);
-            let sum = terms.fold(0_i32, |sum, (a, b)| sum.wrapping_add(a.wrapping_mul(*b)));
+            let mut sum = 0_i32;
+            for (a, b) in half.iter().zip(basis) {
+                sum = sum.wrapping_add(a.wrapping_mul(*b));
+            }
             *output = sample(descale(sum, 15));
         }
     }
