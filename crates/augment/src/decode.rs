@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 mod jpeg;
 
 use self::jpeg::Jpeg;
-pub(crate) use self::jpeg::Part;
+pub(crate) use self::jpeg::{JpegMemory, Part};
 use crate::image::{LONGEST_SIDE, MOST_PIXELS, check_size};
 use crate::ops::gray;
 use crate::workers::text;
@@ -184,7 +184,7 @@ impl<'a> Encoded<'a> {
             width,
             height,
         };
-        self.decode_part(whole, 1, Vec::new())
+        self.decode_part(whole, 1, Vec::new(), &mut JpegMemory::default())
     }
 
     /// Whether it can be decoded at a fraction of its size.
@@ -199,16 +199,17 @@ impl<'a> Encoded<'a> {
     }
 
     /// Decodes a part, given in pixels of the shrunk picture, inside it. What cannot shrink has a `shrink` of 1.
-    /// `memory` may become its pixels.
+    /// `pixels` may become its pixels.
     pub(crate) fn decode_part(
         self,
         part: Part,
         shrink: usize,
-        memory: Vec<u8>,
+        pixels: Vec<u8>,
+        memory: &mut JpegMemory,
     ) -> Result<Image, Error> {
         let image = match &self.state {
             State::Headers(jpeg) => {
-                let read = || fast(jpeg, part, shrink, self.colors, memory);
+                let read = || fast(jpeg, part, shrink, self.colors, pixels, memory);
                 match catch_unwind(AssertUnwindSafe(read)).ok().flatten() {
                     Some(image) => return Ok(image),
                     // Damaged: the general decoder has the last word.
@@ -249,10 +250,11 @@ fn fast(
     part: Part,
     shrink: usize,
     colors: Colors,
-    memory: Vec<u8>,
+    pixels: Vec<u8>,
+    memory: &mut JpegMemory,
 ) -> Option<Image> {
     let stored = stored(jpeg.orientation, part, jpeg.shrunk(shrink));
-    let pixels = jpeg.decode(stored, shrink, memory)?;
+    let pixels = jpeg.decode(stored, shrink, pixels, memory)?;
     let channels = jpeg.channels();
     if jpeg.orientation == Orientation::NoTransforms && channels == colors.channels() {
         return Image::new(part.width, part.height, channels, pixels).ok();
@@ -534,7 +536,7 @@ mod tests {
                     };
                     let get = |part| {
                         open(&bytes, colors)
-                            .decode_part(part, shrink, vec![9; 5])
+                            .decode_part(part, shrink, vec![9; 5], &mut JpegMemory::default())
                             .unwrap()
                     };
                     let whole = get(part(0, 0, width, height));
@@ -588,7 +590,7 @@ mod tests {
                     height,
                 };
                 let found = open(&bytes, Colors::Rgb)
-                    .decode_part(part, shrink, vec![])
+                    .decode_part(part, shrink, vec![], &mut JpegMemory::default())
                     .unwrap();
                 let side = 8 / shrink;
                 let mut differences = Vec::new();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::convert::Tables;
+use crate::decode::JpegMemory;
 use crate::image::{check_channels, check_size};
 use crate::ops::Plan;
 use crate::size::{Size, Sizes};
@@ -236,7 +237,7 @@ impl Checked {
             false => first.shrink(),
         };
         let part = first.part(shrink, file.shrunk(shrink));
-        let image = file.decode_part(part, shrink, pixels);
+        let image = file.decode_part(part, shrink, pixels, &mut memory.jpeg);
         let mut image = image.map_err(|error| error.to_string())?;
         let last = plan.run(&mut image, &mut memory.scratch);
         self.tables.write(&image, last.as_ref(), output);
@@ -258,6 +259,7 @@ impl Memory {
 pub(crate) struct Memory {
     scratch: Vec<u8>,
     parameters: Vec<Parameters>,
+    jpeg: JpegMemory,
 }
 
 #[cfg(test)]

@@ -98,6 +98,26 @@ impl Plane {
     }
 }
 
+/// What a thread keeps between files: each component's samples and coefficients.
+#[derive(Default)]
+pub(crate) struct JpegMemory([(Vec<u8>, Vec<i16>); 3]);
+
+/// A block's place in an MCU, and its tables.
+struct Block<'a> {
+    component: usize,
+    row: usize,
+    column: usize,
+    /// Blocks of the component in an MCU, across.
+    across: usize,
+    dc: &'a Table,
+    ac: &'a Table,
+}
+
+/// Rows and columns, in order.
+fn places(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+}
+
 const BLOCK: usize = 8;
 
 fn be16(bytes: &[u8]) -> Option<usize> {
@@ -180,13 +200,23 @@ impl<'a> Jpeg<'a> {
 
     /// The pixels of a part, given in pixels of the shrunk picture; `None` if the file is damaged before the
     /// part ends.
-    pub fn decode(&self, part: Part, shrink: usize, mut output: Vec<u8>) -> Option<Vec<u8>> {
+    pub fn decode(
+        &self,
+        part: Part,
+        shrink: usize,
+        mut output: Vec<u8>,
+        memory: &mut JpegMemory,
+    ) -> Option<Vec<u8>> {
         let most = |of: fn(&Component) -> usize| self.components.iter().map(of).max();
         let most = [most(|c| c.across)?, most(|c| c.down)?];
         let mut planes: Vec<Plane> = self
             .components
             .iter()
-            .map(|component| self.plane(component, most, part, BLOCK / shrink))
+            .zip(&mut memory.0)
+            .map(|(component, memory)| {
+                let memory = std::mem::take(memory);
+                self.plane(component, most, part, BLOCK / shrink, memory)
+            })
             .collect();
         self.read(&mut planes, most)?;
         let pixels = part.width * part.height * planes.len();
@@ -195,11 +225,21 @@ impl<'a> Jpeg<'a> {
         for (y, row) in (part.top..).zip(output.chunks_exact_mut(part.width * planes.len())) {
             rows.write(&planes, y, part.left, row);
         }
+        for (memory, plane) in memory.0.iter_mut().zip(planes) {
+            *memory = (plane.samples, plane.coefficients);
+        }
         Some(output)
     }
 
     /// What of a component a part depends on, where a block of luma has `side` pixels a side.
-    fn plane(&self, component: &Component, most: [usize; 2], part: Part, side: usize) -> Plane {
+    fn plane(
+        &self,
+        component: &Component,
+        most: [usize; 2],
+        part: Part,
+        side: usize,
+        (mut samples, mut coefficients): (Vec<u8>, Vec<i16>),
+    ) -> Plane {
         let mut ratio = [most[0] / component.across, most[1] / component.down];
         // Colours at half the resolution need no upsampling where twice as many points are transformed.
         let mut own = side;
@@ -208,8 +248,8 @@ impl<'a> Jpeg<'a> {
             ratio = [1, 1];
         }
         let whole = [self.width, self.height];
-        let samples = [component.across, component.down];
-        let size = [0, 1].map(|i| (whole[i] * samples[i] * own).div_ceil(most[i] * BLOCK));
+        let sampling = [component.across, component.down];
+        let size = [0, 1].map(|i| (whole[i] * sampling[i] * own).div_ceil(most[i] * BLOCK));
         let blocks = [
             ([part.left, part.right()], ratio[0], size[0]),
             ([part.top, part.bottom()], ratio[1], size[1]),
@@ -223,13 +263,16 @@ impl<'a> Jpeg<'a> {
             [from / own, to.div_ceil(own)]
         });
         let [across, down] = blocks.map(|[from, to]| to - from);
+        // All samples are written before they are read.
+        samples.resize(across * down * own * own, 0);
+        coefficients.resize(across * component.down * 64, 0);
         Plane {
             side: own,
             ratio,
             size,
             blocks,
-            samples: vec![0; across * down * own * own],
-            coefficients: vec![0; across * component.down * 64],
+            samples,
+            coefficients,
         }
     }
 
@@ -243,6 +286,20 @@ impl<'a> Jpeg<'a> {
         let rows: Vec<_> = self.components.iter().zip(&*planes).map(rows_of).collect();
         let first = rows.iter().map(|row| row.0).min()?;
         let end = rows.iter().map(|row| row.1).max()?;
+        let mut blocks = Vec::new();
+        for (which, component) in self.components.iter().enumerate() {
+            let [dc, ac] = [component.dc, component.ac].map(|table| self.tables[table].as_ref());
+            for (row, column) in places(component.down, component.across) {
+                blocks.push(Block {
+                    component: which,
+                    row,
+                    column,
+                    across: component.across,
+                    dc: dc?,
+                    ac: ac?,
+                });
+            }
+        }
         let mut scan = Scan::new(self.scan);
         let mut predictions = [0; 3];
         let mut until_restart = self.restart;
@@ -257,29 +314,20 @@ impl<'a> Jpeg<'a> {
                     until_restart = self.restart;
                 }
                 until_restart = until_restart.wrapping_sub(1);
-                for ((component, plane), prediction) in self
-                    .components
-                    .iter()
-                    .zip(&mut *planes)
-                    .zip(&mut predictions)
-                {
-                    let dc = self.tables[component.dc].as_ref()?;
-                    let ac = self.tables[component.ac].as_ref()?;
+                for block in &blocks {
+                    let plane = &mut planes[block.component];
+                    let prediction = &mut predictions[block.component];
                     let [from, to] = plane.blocks[0];
-                    for (j, i) in
-                        (0..component.down).flat_map(|j| (0..component.across).map(move |i| (j, i)))
-                    {
-                        let column = mcu * component.across + i;
-                        *prediction += scan.difference(dc)?;
-                        if mcu_row < first || column < from || column >= to {
-                            scan.skip(ac)?;
-                            continue;
-                        }
-                        let at = (j * (to - from) + column - from) * 64;
-                        let block = plane.coefficients[at..].first_chunk_mut::<64>()?;
-                        block[0] = *prediction as i16;
-                        scan.block(ac, block)?;
+                    let column = mcu * block.across + block.column;
+                    *prediction = i32::wrapping_add(*prediction, scan.difference(block.dc)?);
+                    if mcu_row < first || column < from || column >= to {
+                        scan.skip(block.ac)?;
+                        continue;
                     }
+                    let at = (block.row * (to - from) + column - from) * 64;
+                    let coefficients = plane.coefficients[at..].first_chunk_mut::<64>()?;
+                    coefficients[0] = *prediction as i16;
+                    scan.block(block.ac, coefficients)?;
                 }
             }
             if scan.ran_out() {

@@ -100,7 +100,8 @@ fn signed(bits: u32, size: u32) -> i32 {
     }
 }
 
-/// Reads codes.
+/// Reads codes. What is rare takes and returns it by value, so that the rest can stay in registers.
+#[derive(Clone, Copy)]
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -161,11 +162,12 @@ impl<'a> Scan<'a> {
                 return;
             }
         }
-        self.refill_slowly();
+        *self = self.refilled_slowly();
     }
 
     #[cold]
-    fn refill_slowly(&mut self) {
+    #[inline(never)]
+    fn refilled_slowly(mut self) -> Self {
         while self.count <= 56 {
             let byte = match self.bytes[self.at..] {
                 // ff itself is followed by 0; by anything else it is a marker.
@@ -185,6 +187,7 @@ impl<'a> Scan<'a> {
             self.bits |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
+        self
     }
 
     #[inline(always)]
@@ -193,14 +196,26 @@ impl<'a> Scan<'a> {
         self.count -= count;
     }
 
-    /// The symbol of a code that is longer than is looked up.
+    /// The symbol of a code that is longer than is looked up, and the code's length.
     #[cold]
-    fn long(&mut self, table: &Table) -> Option<u8> {
-        let next = (self.bits >> 48) as u32;
+    #[inline(never)]
+    fn long(bits: u64, table: &Table) -> Option<(u8, u32)> {
+        let next = (bits >> 48) as u32;
         let length = (LOOK as usize + 1..=16).find(|&length| next < table.ends[length])?;
         let place = (next >> (16 - length)) as i32 + table.offsets[length];
-        self.consume(length as u32);
-        table.symbols.get(usize::try_from(place).ok()?).copied()
+        let symbol = *table.symbols.get(usize::try_from(place).ok()?)?;
+        Some((symbol, length as u32))
+    }
+
+    /// The symbol of a code whose entry holds no coefficient.
+    #[inline(always)]
+    fn symbol(&mut self, entry: u32, table: &Table) -> Option<u8> {
+        let (symbol, length) = match entry & 0xff {
+            0 => Self::long(self.bits, table)?,
+            length => ((entry >> 8) as u8, length),
+        };
+        self.consume(length);
+        Some(symbol)
     }
 
     /// The number in the next `size` bits, 1 to 15.
@@ -216,12 +231,7 @@ impl<'a> Scan<'a> {
     pub fn difference(&mut self, dc: &Table) -> Option<i32> {
         self.refill();
         let entry = dc.fast[(self.bits >> (64 - LOOK)) as usize];
-        let size = if entry & 0xff == 0 {
-            self.long(dc)?
-        } else {
-            self.consume(entry & 0xff);
-            (entry >> 8) as u8
-        };
+        let size = self.symbol(entry, dc)?;
         Some(if size == 0 {
             0
         } else {
@@ -256,12 +266,7 @@ impl<'a> Scan<'a> {
                 k += 1;
                 continue;
             }
-            let symbol = if entry & 0xff == 0 {
-                self.long(ac)?
-            } else {
-                self.consume(entry & 0xff);
-                (entry >> 8) as u8
-            };
+            let symbol = self.symbol(entry, ac)?;
             let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
             if size > 0 {
                 k += run;
