@@ -18,6 +18,11 @@ pub trait Examples: Send + Sync {
     /// Numbers an example.
     fn features(&self) -> usize;
 
+    /// Channels, rows and columns of an example, where it is an image.
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        None
+    }
+
     /// Makes one thread's writer, which may keep memory between examples.
     fn writer(&self) -> Box<dyn ExampleWriter + '_>;
 }
@@ -122,6 +127,11 @@ impl<S: ImageSource> Examples for AugmentedImages<S> {
 
     fn features(&self) -> usize {
         self.pipeline.output.iter().product()
+    }
+
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        let [width, height, channels] = self.pipeline.output;
+        Some([channels, height, width])
     }
 
     fn writer(&self) -> Box<dyn ExampleWriter + '_> {

@@ -41,7 +41,7 @@
 //! | erasing | [`Cutout`], [`RandomErasing`], [`GridMask`] |
 //! | choice | [`RandomApply`], [`OneOf`], [`SomeOf`], [`RandomOrder`] |
 //! | policies | [`AutoAugment`], [`RandAugment`], [`TrivialAugment`], [`AugMix`], [`three_augment`] |
-//! | batches | [`Mixup`], [`CutMix`] |
+//! | batches | [`Mixup`], [`CutMix`], of a loader: [`Loader::mixed`] |
 //!
 //! [`decode`] makes images of files, [`Views`] are what predictions are averaged over at test, [`sheet()`] shows
 //! what a pipeline does, and [`BUILT_IN_PIPELINES`] are some to start from.
@@ -96,8 +96,8 @@ pub use examples::{AugmentedImages, ExampleWriter, Examples, ImageFile, ImageSou
 pub use image::Image;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 pub use mix::{
-    BatchOperation, BatchParameters, BatchShape, CutMix, MixedExamples, MixedRectangle, Mixup,
-    one_hot,
+    BatchOperation, BatchParameters, BatchShape, CutMix, MixedExamples, MixedRectangle, Mixing,
+    Mixup, one_hot,
 };
 pub use ops::*;
 pub use pipeline::Pipeline;

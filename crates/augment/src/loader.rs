@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 
 use evenkeel_random::Key;
 
-use crate::workers::{Desk, Plan};
-use crate::{Error, Examples};
+use crate::workers::{BatchMixing, Desk, Plan};
+use crate::{BatchOperation, BatchParameters, BatchShape, Error, Examples, Mixing};
 
 /// How examples become batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// The index in the data of each.
     pub samples: Vec<usize>,
+    /// Where the loader mixes: a share a class for each example, also of a batch that stayed as it is. Else empty.
+    pub targets: Vec<f32>,
+    /// How the examples were mixed, if they were.
+    pub mixed: Option<BatchParameters>,
 }
 
 /// Makes epochs of batches: batch k of an epoch is the same bytes for any number of workers and
@@ -45,6 +49,9 @@ pub struct Batch {
 pub struct Loader {
     examples: Arc<dyn Examples>,
     options: LoaderOptions,
+    /// Which shard of how many.
+    shard: (usize, usize),
+    mixing: Option<BatchMixing>,
 }
 
 const MOST_WORKERS: usize = 1024;
@@ -69,7 +76,68 @@ impl Loader {
             let problem = format!("shuffle: expected fewer than 2³² examples, found {found}");
             return Err(Error::Loader(problem));
         }
-        Ok(Self { examples, options })
+        Ok(Self {
+            examples,
+            options,
+            shard: (0, 1),
+            mixing: None,
+        })
+    }
+
+    /// Takes only shard `shard` of `of`: of an epoch's order, which is that of the whole data, each `of`-th example. Shards
+    /// are disjoint. With [`LoaderOptions::drop_last`] all have the same length, and fewer than `of` examples, others in
+    /// each epoch, are in none; without it they are complete, and lengths differ by one at most. Step k of all shards
+    /// together holds the examples of step k of one loader with `of` times the batch size.
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    pub fn sharded(mut self, shard: usize, of: usize) -> Result<Self, Error> {
+        if shard >= of {
+            return Err(Error::Loader(format!(
+                "shard: expected one from 0 to below {of}, found {shard}"
+            )));
+        }
+        self.shard = (shard, of);
+        Ok(self)
+    }
+
+    /// Mixes the examples of each batch, and their targets, which are shares of so many classes: a function of the seed, the
+    /// epoch and the batch. Examples that are no images cannot be pasted, but mixed.
+    ///
+    /// # Errors
+    /// If the settings are out of range or do not fit the examples.
+    pub fn mixed(mut self, mixing: Mixing, classes: usize, seed: u64) -> Result<Self, Error> {
+        let image = self.examples.image_shape();
+        let pastes = |operation: &BatchOperation| matches!(operation, BatchOperation::CutMix(_));
+        if image.is_none() && mixing.operations.iter().any(pastes) {
+            return Err(Error::Mix(
+                "cut_mix is for images; use mixup for other examples".into(),
+            ));
+        }
+        let [channels, height, width] = image.unwrap_or([self.examples.features(), 1, 1]);
+        let shape = BatchShape {
+            examples: self.options.batch_size.min(self.examples.len()).max(1),
+            channels,
+            height,
+            width,
+            classes,
+        };
+        mixing.check(shape)?;
+        self.mixing = Some(BatchMixing {
+            mixing,
+            shape,
+            key: Key::from_seed(seed).child("mix"),
+        });
+        Ok(self)
+    }
+
+    /// Examples an epoch.
+    fn length(&self) -> usize {
+        let (shard, of) = self.shard;
+        match self.options.drop_last {
+            true => self.examples.len() / of,
+            false => self.examples.len().saturating_sub(shard).div_ceil(of),
+        }
     }
 
     /// Batches an epoch.
@@ -79,7 +147,7 @@ impl Loader {
             drop_last,
             ..
         } = self.options;
-        let examples = self.examples.len();
+        let examples = self.length();
         if drop_last {
             examples / batch_size
         } else {
@@ -94,6 +162,11 @@ impl Loader {
             let key = Key::from_seed(seed).child("order").at(epoch);
             key.draws().shuffle(&mut order);
         }
+        let (shard, of) = self.shard;
+        if of > 1 {
+            let ours = order.into_iter().skip(shard).step_by(of);
+            order = ours.take(self.length()).collect();
+        }
         let total = self.batches();
         let plan = Arc::new(Plan {
             examples: Arc::clone(&self.examples),
@@ -101,6 +174,8 @@ impl Loader {
             epoch,
             order,
             total,
+            shard: self.shard,
+            mixing: self.mixing.clone(),
         });
         let workers = self.options.workers.min(total.saturating_sub(start));
         let desk = Arc::new(Desk::new(start, self.options.prefetch.max(workers)));
@@ -158,7 +233,7 @@ impl Drop for Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ExampleWriter, Sample};
+    use crate::{ExampleWriter, Sample, one_hot};
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -440,5 +515,123 @@ mod tests {
         assert_eq!(found[0].samples, [0, 1, 2]);
         assert_eq!(found[0].features, [0.0, 1.0, 1.0, 1.0, 2.0, 1.0]);
         assert_eq!(found[0].labels, [0, 1, 2]);
+    }
+
+    fn mixing() -> Mixing {
+        serde_json::from_str(
+            r#"{"operations": [{"op": "mixup"}, {"op": "mixup", "alpha": 1.0}], "probability": 0.7}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn mixed_batches_are_the_same_for_any_workers_and_start() {
+        let loader = |workers| {
+            let loader = Loader::new(Arc::new(numbers(30)), options(workers, 3)).unwrap();
+            loader.mixed(mixing(), 3, 5).unwrap()
+        };
+        let all = |workers, epoch, start| -> Vec<Batch> {
+            loader(workers)
+                .epoch(epoch, start)
+                .map(Result::unwrap)
+                .collect()
+        };
+        let expected = all(0, 3, 0);
+        let plain = batches(numbers(30), options(0, 0), 3, 0);
+        let mut mixed = 0;
+        for (batch, plain) in expected.iter().zip(&plain) {
+            assert_eq!(
+                (&batch.labels, &batch.samples),
+                (&plain.labels, &plain.samples)
+            );
+            let mut features = plain.features.clone();
+            let mut targets = one_hot(&plain.labels, 3).unwrap();
+            let shape = BatchShape {
+                examples: plain.labels.len(),
+                channels: 2,
+                height: 1,
+                width: 1,
+                classes: 3,
+            };
+            if let Some(drawn) = &batch.mixed {
+                drawn
+                    .apply(shape, &mut features, &mut targets, &mut vec![])
+                    .unwrap();
+                mixed += 1;
+            }
+            assert_eq!((&batch.features, &batch.targets), (&features, &targets));
+        }
+        assert!((2..8).contains(&mixed), "{mixed} of 8");
+        assert_ne!(all(0, 4, 0), expected);
+        for workers in [1, 2, 8] {
+            for start in 0..=8 {
+                assert_eq!(all(workers, 3, start), expected[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn mixing_that_does_not_fit_is_refused() {
+        let refuse = |text: &str| {
+            let loader = Loader::new(Arc::new(numbers(3)), options(0, 0)).unwrap();
+            let mixing = serde_json::from_str(text).unwrap();
+            loader.mixed(mixing, 3, 0).err().unwrap().to_string()
+        };
+        assert!(refuse(r#"{"operations": []}"#).contains("operations: expected at least one"));
+        let text = r#"{"operations": [{"op": "mixup"}], "probability": 2}"#;
+        assert!(refuse(text).contains("probability: expected 0 to 1, found 2"));
+        let text = r#"{"operations": [{"op": "mixup", "alpha": 0}]}"#;
+        assert!(refuse(text).contains("alpha: expected"));
+        assert!(refuse(r#"{"operations": [{"op": "cut_mix"}]}"#).contains("is for images"));
+        assert!(serde_json::from_str::<Mixing>(r#"{"operations": [], "alpha": 1}"#).is_err());
+    }
+
+    #[test]
+    fn shards_are_disjoint_and_equal_or_complete() {
+        for (len, of) in [(30, 1), (30, 3), (31, 4), (2, 5), (0, 2)] {
+            for drop_last in [false, true] {
+                let loader = |shard, of, batch_size| {
+                    let options = LoaderOptions {
+                        batch_size,
+                        drop_last,
+                        ..options(2, 3)
+                    };
+                    let loader = Loader::new(Arc::new(numbers(len)), options).unwrap();
+                    loader.sharded(shard, of).unwrap()
+                };
+                let epoch = |loader: &Loader, start| -> Vec<Batch> {
+                    loader.epoch(1, start).map(Result::unwrap).collect()
+                };
+                let shards: Vec<Vec<Batch>> = (0..of)
+                    .map(|shard| epoch(&loader(shard, of, 1), 0))
+                    .collect();
+                let mut seen = BTreeSet::new();
+                for batch in shards.iter().flatten() {
+                    assert!(seen.insert(batch.samples[0]), "in two shards");
+                }
+                let lengths: Vec<usize> = shards.iter().map(Vec::len).collect();
+                let (least, most) = (lengths.iter().min().unwrap(), lengths.iter().max().unwrap());
+                if drop_last {
+                    assert_eq!(least, most);
+                    assert!(len - seen.len() < of);
+                } else {
+                    assert!(most - least <= 1);
+                    assert_eq!(seen.len(), len);
+                }
+                // Step k of all shards is step k of one loader of larger batches; resumed anywhere.
+                let whole = epoch(&loader(0, 1, 2 * of), 0);
+                for (step, whole) in whole.iter().enumerate() {
+                    let parts = (0..of).map(|shard| epoch(&loader(shard, of, 2), step));
+                    let parts: BTreeSet<usize> = parts
+                        .filter_map(|batches| batches.into_iter().next())
+                        .flat_map(|batch| batch.samples)
+                        .collect();
+                    assert_eq!(parts, whole.samples.iter().copied().collect());
+                }
+            }
+        }
+        let loader = Loader::new(Arc::new(numbers(3)), options(0, 0)).unwrap();
+        let error = loader.sharded(2, 2).err().unwrap().to_string();
+        assert!(error.contains("from 0 to below 2, found 2"), "{error}");
     }
 }

@@ -47,6 +47,61 @@ pub enum BatchOperation {
     CutMix(CutMix),
 }
 
+/// What a loader does to its batches: with some probability one of the operations, each equally likely.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mixing {
+    /// At least one.
+    pub operations: Vec<BatchOperation>,
+    /// The probability that a batch is mixed at all.
+    #[serde(default = "always")]
+    pub probability: f64,
+}
+
+fn always() -> f64 {
+    1.0
+}
+
+impl Mixing {
+    /// Checks the settings and that they fit batches of this shape.
+    ///
+    /// # Errors
+    /// If there is no operation, the probability is none, or an operation does not fit.
+    pub fn check(&self, shape: BatchShape) -> Result<(), Error> {
+        if !(0.0..=1.0).contains(&self.probability) {
+            return Err(Error::Mix(format!(
+                "probability: expected 0 to 1, found {}",
+                self.probability
+            )));
+        }
+        if self.operations.is_empty() {
+            return Err(Error::Mix(
+                "operations: expected at least one, such as { op = \"mixup\" }, found none".into(),
+            ));
+        }
+        self.operations
+            .iter()
+            .try_for_each(|operation| operation.check(shape))
+    }
+
+    /// Draws for a batch of this shape; `None` where it stays as it is.
+    ///
+    /// # Errors
+    /// As [`Mixing::check`].
+    pub fn draw(
+        &self,
+        shape: BatchShape,
+        draws: &mut Draws,
+    ) -> Result<Option<BatchParameters>, Error> {
+        self.check(shape)?;
+        if !draws.chance(self.probability) {
+            return Ok(None);
+        }
+        let which = draws.below(self.operations.len() as u32) as usize;
+        self.operations[which].draw(shape, draws).map(Some)
+    }
+}
+
 /// What a [`BatchOperation`] drew for one batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]

@@ -5,7 +5,19 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Batch, Error, ExampleWriter, Examples, Sample};
+use evenkeel_random::Key;
+
+use crate::{Batch, BatchShape, Error, ExampleWriter, Examples, Mixing, Sample, one_hot};
+
+/// How batches are mixed.
+#[derive(Clone)]
+pub(crate) struct BatchMixing {
+    pub mixing: Mixing,
+    /// That of a whole batch.
+    pub shape: BatchShape,
+    /// What draws are a function of, with the epoch and the batch.
+    pub key: Key,
+}
 
 /// What an epoch's batches are made of.
 pub(crate) struct Plan {
@@ -16,6 +28,9 @@ pub(crate) struct Plan {
     pub order: Vec<usize>,
     /// How many batches there are.
     pub total: usize,
+    /// Which shard of how many.
+    pub shard: (usize, usize),
+    pub mixing: Option<BatchMixing>,
 }
 
 impl Plan {
@@ -31,12 +46,40 @@ impl Plan {
             let features = &mut features[position * width..][..width];
             labels.push(writer.write(Sample { epoch, index }, features)?);
         }
-        Ok(Batch {
+        let mut batch = Batch {
             index,
             features,
             labels,
             samples,
-        })
+            targets: Vec::new(),
+            mixed: None,
+        };
+        if let Some(mixing) = &self.mixing {
+            self.mix(mixing, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    fn mix(&self, mixing: &BatchMixing, batch: &mut Batch) -> Result<(), Error> {
+        let shape = BatchShape {
+            examples: batch.labels.len(),
+            ..mixing.shape
+        };
+        batch.targets = one_hot(&batch.labels, shape.classes)?;
+        let (shard, of) = self.shard;
+        // Shards draw for themselves.
+        let place = batch.index as u64 * of as u64 + shard as u64;
+        let mut draws = mixing.key.at(self.epoch).at(place).draws();
+        batch.mixed = mixing.mixing.draw(shape, &mut draws)?;
+        if let Some(drawn) = &batch.mixed {
+            drawn.apply(
+                shape,
+                &mut batch.features,
+                &mut batch.targets,
+                &mut Vec::new(),
+            )?;
+        }
+        Ok(())
     }
 
     /// Makes a batch with this thread's writer, which the first one makes. A panic becomes an
