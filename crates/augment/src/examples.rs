@@ -161,11 +161,12 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
         let index = sample.index;
         let stream = Stream::new(*seed, sample);
         let here = |problem| Error::Example { index, problem };
+        let label = source.label(index);
         let mut pixels = std::mem::take(&mut self.pixels);
         pixels.clear();
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        if let Some(file) = source.file(index, bytes) {
+        let label = if let Some(file) = source.file(index, bytes) {
             let ImageFile {
                 bytes,
                 colors,
@@ -173,21 +174,31 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
             } = file?;
             let encoded =
                 Encoded::open(&bytes, colors, &limits).map_err(|error| here(error.to_string()))?;
-            self.pixels = pipeline
-                .write_file(encoded, pixels, stream, &mut self.memory, features)
+            let label = pipeline
+                .write_file(
+                    encoded,
+                    label,
+                    &mut pixels,
+                    stream,
+                    &mut self.memory,
+                    features,
+                )
                 .map_err(here)?;
+            self.pixels = pixels;
             if let Cow::Owned(bytes) = bytes {
                 self.bytes = bytes;
             }
+            label
         } else {
             let mut image = source.read(index, pixels)?;
-            pipeline
-                .write(&mut image, stream, &mut self.memory, features)
+            let label = pipeline
+                .write(&mut image, label, stream, &mut self.memory, features)
                 .map_err(here)?;
             self.pixels = image.into_pixels();
-        }
+            label
+        };
         self.memory.keep_larger(&mut self.pixels);
-        Ok(source.label(index))
+        Ok(label)
     }
 }
 

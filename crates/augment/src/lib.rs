@@ -39,7 +39,7 @@
 //! | levels | [`Invert`], [`Posterize`], [`Solarize`], [`SolarizeAdd`], [`Equalize`], [`Autocontrast`], [`Gamma`] |
 //! | detail | [`Sharpness`], [`GaussianBlur`], [`GaussianNoise`], [`Jpeg`] |
 //! | erasing | [`Cutout`], [`RandomErasing`], [`GridMask`] |
-//! | choice | [`RandomApply`], [`OneOf`], [`SomeOf`], [`RandomOrder`] |
+//! | choice | [`RandomApply`], [`OneOf`], [`SomeOf`], [`RandomOrder`], by class [`LabelAware`] |
 //! | policies | [`AutoAugment`], [`RandAugment`], [`TrivialAugment`], [`AugMix`], [`three_augment`] |
 //! | batches | [`Mixup`], [`CutMix`], of a loader: [`Loader::mixed`] |
 //!

@@ -6,6 +6,7 @@ use crate::convert::Tables;
 use crate::decode::JpegMemory;
 use crate::image::{check_channels, check_size};
 use crate::ops::Plan;
+use crate::ops::name_classes;
 use crate::size::{Size, Sizes};
 use crate::{Encoded, Error, Image, Normalize, Operation, Parameters, Stream};
 
@@ -94,7 +95,19 @@ impl Pipeline {
         Ok((size.width, size.height))
     }
 
-    /// What the operations draw for an image of this size, for recording and replaying.
+    /// With numbers for the names of classes, where operations name any.
+    ///
+    /// # Errors
+    /// If a class is none of the data's: names the step, the field and the classes.
+    pub fn with_classes(&self, classes: &[String]) -> Result<Self, Error> {
+        Ok(Self {
+            operations: name_classes(&self.operations, classes)?,
+            ..self.clone()
+        })
+    }
+
+    /// What the operations draw for an image of this size, for recording and replaying; where they mind the label, as for
+    /// one that they do not name.
     ///
     /// # Errors
     /// As [`Pipeline::output_sizes`].
@@ -104,15 +117,45 @@ impl Pipeline {
         height: usize,
         stream: Stream,
     ) -> Result<Vec<Parameters>, Error> {
-        self.output_sizes(width, height)?;
-        let mut size = Size::new(width, height);
+        self.draw_all(None, Size::new(width, height), stream)
+    }
+
+    /// What the operations draw for an image with this label; [`Pipeline::label`] says what becomes of that.
+    ///
+    /// # Errors
+    /// As [`Pipeline::output_sizes`].
+    pub fn draw_for(
+        &self,
+        label: u32,
+        width: usize,
+        height: usize,
+        stream: Stream,
+    ) -> Result<Vec<Parameters>, Error> {
+        self.draw_all(Some(label), Size::new(width, height), stream)
+    }
+
+    fn draw_all(
+        &self,
+        mut label: Option<u32>,
+        mut size: Size,
+        stream: Stream,
+    ) -> Result<Vec<Parameters>, Error> {
+        self.output_sizes(size.width, size.height)?;
         let draw = |(step, operation): (usize, &Operation)| {
-            let parameters = operation.draw(size, &mut stream.operation(step));
+            let parameters = operation.draw_for(label, size, &mut stream.operation(step));
             let output = parameters.check(size);
             size = output.map_err(|problem| refused(step, operation.name(), problem))?;
+            label = label.map(|label| parameters.label(label));
             Ok(parameters)
         };
         self.operations.iter().enumerate().map(draw).collect()
+    }
+
+    /// What the label of an image becomes with these parameters.
+    pub fn label(parameters: &[Parameters], label: u32) -> u32 {
+        parameters
+            .iter()
+            .fold(label, |label, parameters| parameters.label(label))
     }
 
     /// The picture that these parameters make of an image, step by step.
@@ -190,46 +233,57 @@ impl Checked {
         })
     }
 
-    /// What the operations draw for an admitted image.
-    fn draw(&self, mut size: Size, stream: Stream, parameters: &mut Vec<Parameters>) {
+    /// What the operations draw for an admitted image with this label; returns what becomes of it.
+    fn draw(
+        &self,
+        mut label: u32,
+        mut size: Size,
+        stream: Stream,
+        parameters: &mut Vec<Parameters>,
+    ) -> u32 {
         parameters.clear();
         for (step, operation) in self.operations.iter().enumerate() {
-            let drawn = operation.draw(size, &mut stream.operation(step));
+            let drawn = operation.draw_for(Some(label), size, &mut stream.operation(step));
+            label = drawn.label(label);
             // What an operation draws for a size that it accepts fits it.
             size = drawn.check(size).unwrap_or(size);
             parameters.push(drawn);
         }
+        label
     }
 
-    /// Augments an image in place, then converts it.
+    /// Augments an image in place, then converts it. Returns its label.
     pub fn write(
         &self,
         image: &mut Image,
+        label: u32,
         stream: Stream,
         memory: &mut Memory,
         output: &mut [f32],
-    ) -> Result<(), String> {
+    ) -> Result<u32, String> {
         let size = Size::new(image.width(), image.height());
         self.admit(size, image.channels())?;
-        self.draw(size, stream, &mut memory.parameters);
+        let label = self.draw(label, size, stream, &mut memory.parameters);
         let plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
         let last = plan.run(image, &mut memory.scratch);
         self.tables.write(image, last.as_ref(), output);
-        Ok(())
+        Ok(label)
     }
 
-    /// Decodes a file as far as it is needed, augments what comes of it, and converts it. Returns the pixels' memory.
+    /// Decodes a file as far as it is needed, augments what comes of it, and converts it. Returns its label. `pixels` is
+    /// memory for them, kept between images.
     pub fn write_file(
         &self,
         file: Encoded<'_>,
-        pixels: Vec<u8>,
+        label: u32,
+        pixels: &mut Vec<u8>,
         stream: Stream,
         memory: &mut Memory,
         output: &mut [f32],
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<u32, String> {
         let (size, channels) = (file.size(), file.channels());
         self.admit(size, channels)?;
-        self.draw(size, stream, &mut memory.parameters);
+        let label = self.draw(label, size, stream, &mut memory.parameters);
         let mut plan = Plan::new(&memory.parameters, size, channels, self.exact);
         let first = plan.first(size);
         let shrink = match self.exact || !file.shrinks() {
@@ -237,11 +291,12 @@ impl Checked {
             false => first.shrink(),
         };
         let part = first.part(shrink, file.shrunk(shrink));
-        let image = file.decode_part(part, shrink, pixels, &mut memory.jpeg);
+        let image = file.decode_part(part, shrink, std::mem::take(pixels), &mut memory.jpeg);
         let mut image = image.map_err(|error| error.to_string())?;
         let last = plan.run(&mut image, &mut memory.scratch);
         self.tables.write(&image, last.as_ref(), output);
-        Ok(image.into_pixels())
+        *pixels = image.into_pixels();
+        Ok(label)
     }
 }
 
@@ -408,7 +463,7 @@ mod tests {
 
                let mut numbers = vec![f32::NAN; w * h * c];
                let memory = &mut Memory::default();
-               checked.write(&mut image.clone(), stream(index), memory, &mut numbers).unwrap();
+               checked.write(&mut image.clone(), 0, stream(index), memory, &mut numbers).unwrap();
                for y in 0..h {
                    for x in 0..w {
                        let expected = pixel(&image, &parameters, x as isize, y as isize);

@@ -249,7 +249,9 @@ fn batches_hold_the_pictures_of_every_operation_for_any_number_of_workers() {
             for (&index, features) in batch.samples.iter().zip(batch.features.chunks(12)) {
                 let sample = Sample { epoch: 2, index };
                 let original = image(20, 14, 3, index);
-                let picture = pipeline.augment(&original, Stream::new(8, sample)).unwrap();
+                let stream = Stream::new(8, sample);
+                let drawn = pipeline.draw_for(index as u32, 20, 14, stream).unwrap();
+                let picture = Pipeline::replay_as(&original, &drawn, exact).unwrap();
                 for (i, number) in features.iter().enumerate() {
                     let level = picture.pixel(i % 2, i / 2 % 2)[i / 4];
                     assert!((number - f32::from(level)).abs() < 1e-3);
@@ -404,7 +406,7 @@ proptest! {
         let mut numbers = vec![0.0; examples.features()];
         examples.writer().write(sample, &mut numbers).unwrap();
         let original = image(20, 14, 3, index);
-        let drawn = pipeline.draw(20, 14, Stream::new(8, sample)).unwrap();
+        let drawn = pipeline.draw_for(index as u32, 20, 14, Stream::new(8, sample)).unwrap();
         let picture = Pipeline::replay(&original, &drawn).unwrap();
         for (i, number) in numbers.iter().enumerate() {
             let level = picture.pixel(i % 9, i / 9 % 7)[i / 63];

@@ -78,7 +78,7 @@ fn check_nested(index: usize, operation: &Operation, sizes: Sizes) -> Result<Siz
     output.map_err(|problem| format!("operations[{index}] ({}): {problem}", operation.name()))
 }
 
-fn check_in_order(operations: &[Operation], sizes: Sizes) -> Result<Sizes, String> {
+pub(super) fn check_in_order(operations: &[Operation], sizes: Sizes) -> Result<Sizes, String> {
     let mut operations = operations.iter().enumerate();
     operations.try_fold(sizes, |sizes, (index, operation)| {
         check_nested(index, operation, sizes)
@@ -86,7 +86,7 @@ fn check_in_order(operations: &[Operation], sizes: Sizes) -> Result<Sizes, Strin
 }
 
 /// Draws each operation's parameters for what the ones before it leave.
-fn draw_in_order<'a>(
+pub(super) fn draw_in_order<'a>(
     operations: impl IntoIterator<Item = &'a Operation>,
     mut size: Size,
     draws: &mut Draws,

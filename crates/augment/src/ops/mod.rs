@@ -24,6 +24,7 @@ mod grid_mask;
 mod hue;
 mod invert;
 mod jpeg;
+mod label_aware;
 mod lighting;
 mod nesting;
 mod noise;
@@ -62,6 +63,7 @@ pub use grid_mask::{ErasedGrid, GridMask};
 pub use hue::{AdjustHue, Hue};
 pub use invert::Invert;
 pub use jpeg::{Compressed, Jpeg};
+pub use label_aware::{Class, LabelAware, Labelled, name_classes};
 pub use lighting::{ColorShift, Lighting};
 pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
@@ -313,4 +315,5 @@ operations! {
     "rand_augment": RandAugment draws Steps,
     "trivial_augment": TrivialAugment draws Steps,
     "aug_mix": AugMix draws MixedChains,
+    "label_aware": LabelAware draws Labelled,
 }

@@ -15,7 +15,21 @@ const MOST_DRAWN: usize = MOST_OPERATIONS * 300;
 impl Operation {
     /// Checks how deep and how many operations are nested in this one.
     pub(crate) fn check_nesting(&self) -> Result<(), String> {
-        check(self, Self::nested, MOST_LEVELS, MOST_OPERATIONS)
+        check(self, Self::nested, MOST_LEVELS, MOST_OPERATIONS)?;
+        // The depth is bounded now.
+        fn minds_label(operations: &[Operation]) -> bool {
+            operations.iter().any(|operation| {
+                let itself = matches!(operation, Operation::LabelAware(_));
+                itself || operation.nested().into_iter().any(minds_label)
+            })
+        }
+        match self.nested().into_iter().any(minds_label) {
+            true => Err(
+                "label_aware: expected it among the pipeline's own steps, found it inside another"
+                    .into(),
+            ),
+            false => Ok(()),
+        }
     }
 }
 

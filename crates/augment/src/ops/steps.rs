@@ -14,13 +14,20 @@ pub struct Steps {
     pub steps: Vec<Parameters>,
 }
 
-impl Apply for Steps {
-    fn check(&self, size: Size) -> Result<Size, String> {
-        let mut steps = self.steps.iter().enumerate();
+impl Steps {
+    /// See [`Apply::check`].
+    pub(super) fn check_all(steps: &[Parameters], size: Size) -> Result<Size, String> {
+        let mut steps = steps.iter().enumerate();
         steps.try_fold(size, |size, (step, parameters)| {
             let output = parameters.check(size);
             output.map_err(|problem| format!("steps[{step}] ({}): {problem}", parameters.name()))
         })
+    }
+}
+
+impl Apply for Steps {
+    fn check(&self, size: Size) -> Result<Size, String> {
+        Self::check_all(&self.steps, size)
     }
 
     fn apply(&self, image: &mut Image, scratch: &mut Vec<u8>) {
