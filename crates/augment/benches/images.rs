@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::sync::Arc;
 use std::time::Instant;
 
 use evenkeel_augment::{
     AugmentedImages, Colors, DecodeLimits, Encoded, Error, Examples, Image, ImageFile, ImageSource,
-    Normalize, Operation, Pipeline, Sample, Sizes, decode,
+    Loader, LoaderOptions, Normalize, Operation, Pipeline, Sample, Size, Sizes, Stream, decode,
 };
 use serde_json::{Value, json};
 
@@ -140,6 +141,140 @@ fn run(op: &str, source: &Pictures, pipeline: &Pipeline, repeats: usize) {
     });
 }
 
+/// How far the folded pictures are from the exact ones: in decibels, 20·log₁₀(255/√(mean squared difference)), of all
+/// together and of the worst; with the share of values that are equal.
+fn difference(op: &str, source: &Pictures, steps: &[Value]) {
+    let levels = |exact| Pipeline {
+        normalize: Normalize {
+            mean: vec![0.0; 3],
+            std: vec![1.0 / 255.0; 3],
+        },
+        ..pipeline(steps, exact)
+    };
+    let examples = [true, false]
+        .map(|exact| AugmentedImages::new(source, &levels(exact), 0).expect("it fits"));
+    let mut writers = examples.each_ref().map(|examples| examples.writer());
+    let decibels = |square: f64| 10.0 * (255.0_f64.powi(2) / square).log10();
+    let (mut all, mut worst, mut equal) = (0.0, 0.0, 0_usize);
+    let features = examples[0].features();
+    for index in 0..source.len() {
+        let pictures = writers.each_mut().map(|writer| {
+            let mut numbers = vec![0.0; features];
+            let sample = Sample { epoch: 0, index };
+            writer.write(sample, &mut numbers).expect("an example");
+            numbers
+        });
+        let pairs = pictures[0].iter().zip(&pictures[1]);
+        equal += pairs.clone().filter(|(a, b)| a == b).count();
+        let squares = pairs.map(|(a, b)| f64::from(a - b).powi(2));
+        let square = squares.sum::<f64>() / features as f64;
+        all += square / source.len() as f64;
+        worst = f64::max(worst, square);
+    }
+    let same = (all == 0.0).then_some(Value::Null);
+    let or_same = |square: f64| same.clone().unwrap_or_else(|| json!(decibels(square)));
+    println!(
+        "{}",
+        json!({
+            "op": op,
+            "peer": "folded beside exact",
+            "psnr": or_same(all),
+            "worst_psnr": or_same(worst),
+            "equal": equal as f64 / (source.len() * features) as f64,
+        })
+    );
+}
+
+/// Small gray images in memory.
+struct Digits(Vec<u8>);
+
+const DIGITS: usize = 10_000;
+
+impl ImageSource for Digits {
+    fn len(&self) -> usize {
+        DIGITS
+    }
+
+    fn sizes(&self) -> Sizes {
+        Size::new(28, 28).into()
+    }
+
+    fn channels(&self) -> usize {
+        1
+    }
+
+    fn read(&self, index: usize, mut memory: Vec<u8>) -> Result<Image, Error> {
+        memory.extend_from_slice(&self.0[index * 784..][..784]);
+        Image::new(28, 28, 1, memory)
+    }
+
+    fn label(&self, _: usize) -> u32 {
+        0
+    }
+}
+
+/// Crop after padding by 2, flip, cutout of 8, conversion, of images of 28×28.
+fn small(repeats: usize) {
+    let source = Digits((0..DIGITS * 784).map(|i| (i % 251) as u8).collect());
+    let pipeline = Pipeline {
+        normalize: Normalize {
+            mean: vec![0.3],
+            std: vec![0.3],
+        },
+        ..pipeline(
+            &[
+                json!({"op": "random_crop", "height": 28, "width": 28, "padding": 2}),
+                json!({"op": "horizontal_flip"}),
+                json!({"op": "cutout", "size": 8}),
+            ],
+            false,
+        )
+    };
+    let examples = AugmentedImages::new(source, &pipeline, 0).expect("it fits");
+    let mut writer = examples.writer();
+    let mut numbers = vec![0.0; examples.features()];
+    rate("gray_28", false, DIGITS, repeats, |epoch| {
+        for index in 0..DIGITS {
+            let label = writer.write(Sample { epoch, index }, &mut numbers);
+            std::hint::black_box((label.expect("an example"), &numbers));
+        }
+    });
+}
+
+/// By the wall clock: epochs of a loader with one worker and with two.
+fn workers(files: &[Vec<u8>], steps: &[Value], repeats: usize) {
+    let source = Pictures::new(files.to_vec(), false);
+    let examples = AugmentedImages::new(source, &pipeline(steps, false), 0).expect("it fits");
+    let examples = Arc::new(examples);
+    for workers in [1, 2] {
+        let options = LoaderOptions {
+            batch_size: 16,
+            workers,
+            prefetch: 2 * workers,
+            shuffle: Some(0),
+            drop_last: false,
+        };
+        let loader = Loader::new(examples.clone(), options).expect("valid");
+        let mut seconds: Vec<f64> = (0..=repeats as u64)
+            .map(|epoch| {
+                let start = Instant::now();
+                loader
+                    .epoch(epoch, 0)
+                    .for_each(|batch| drop(std::hint::black_box(batch)));
+                start.elapsed().as_secs_f64()
+            })
+            .skip(1)
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        let rate = (examples.len() as f64 / seconds[repeats / 2]).round();
+        let peer = format!("evenkeel, workers: {workers}");
+        println!(
+            "{}",
+            json!({"op": "decode+crop_flip_jitter", "peer": peer, "img_per_s": rate, "n": repeats})
+        );
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args()
         .skip(1)
@@ -198,27 +333,55 @@ fn main() {
             }
         }
     }
+    let rotate = json!({"op": "rotate", "angle": [-15.0, 15.0]});
+    let shear = json!({"op": "shear", "x": [-10.0, 10.0]});
+    let jitter = json!({"op": "scale_jitter", "side": [256, 480]});
+    let [crop, flip] = [&pipelines[0].1[0], &pipelines[0].1[1]];
+    let folds = [
+        (
+            "decode+crop_flip",
+            &encoded,
+            vec![crop.clone(), flip.clone()],
+        ),
+        ("flip, crop", &decoded, vec![flip.clone(), crop.clone()]),
+        ("scale jitter, crop", &decoded, vec![jitter, crop.clone()]),
+        (
+            "crop, rotate, shear",
+            &decoded,
+            vec![crop.clone(), rotate, shear],
+        ),
+        ("crop_flip_randaugment", &decoded, pipelines[2].1.clone()),
+    ];
+    if wanted("folds") {
+        for (op, source, steps) in &folds {
+            for exact in [true, false] {
+                run(
+                    &format!("fold: {op}"),
+                    source,
+                    &pipeline(steps, exact),
+                    repeats,
+                );
+            }
+            difference(op, source, steps);
+        }
+    }
+    if wanted("gray_28") {
+        small(repeats);
+    }
+    if wanted("workers") {
+        workers(&encoded.files, &pipelines[1].1, repeats);
+    }
     if wanted("lighting") {
         let resize = json!({"op": "resize", "to": {"size": {"width": 224, "height": 224}}});
         let sized = pipeline(&[resize], true);
-        let small: Vec<Image> = decoded
-            .decoded
-            .iter()
-            .flatten()
-            .map(|image| {
-                let stream = evenkeel_augment::Stream::new(0, Sample { epoch: 0, index: 0 });
-                sized.augment(image, stream).expect("an image")
-            })
-            .collect();
-        let sources = Pictures {
-            files: decoded.files.clone(),
-            decoded: Some(small),
-        };
+        let stream = Stream::new(0, Sample { epoch: 0, index: 0 });
+        let images = decoded.decoded.iter().flatten();
+        let images = images.map(|image| sized.augment(image, stream).expect("an image"));
+        let images: Vec<Image> = images.collect();
         let pipeline = pipeline(&[json!({"op": "lighting"})], true);
-        let images: Vec<_> = sources.decoded.iter().flatten().collect();
         rate("lighting", false, images.len(), repeats, |epoch| {
             for (index, image) in images.iter().enumerate() {
-                let stream = evenkeel_augment::Stream::new(0, Sample { epoch, index });
+                let stream = Stream::new(0, Sample { epoch, index });
                 std::hint::black_box(pipeline.augment(image, stream).expect("an image"));
             }
         });

@@ -618,6 +618,54 @@ mod tests {
         }
     }
 
+    /// A panic would be caught; here it is not.
+    #[test]
+    fn damaged_files_make_no_panic() {
+        let mut draws = evenkeel_random::Key::from_seed(9).draws();
+        let mut memory = JpegMemory::default();
+        let (mut whole, mut refused) = (0, 0);
+        for name in jpegs() {
+            let bytes = file(&name);
+            for _ in 0..1500 {
+                let mut bytes = bytes.clone();
+                for _ in 0..1 + draws.below(4) {
+                    let at = draws.below(bytes.len() as u32) as usize;
+                    bytes[at] = draws.below(256) as u8;
+                }
+                bytes.truncate(bytes.len() - draws.below(3) as usize * draws.below(40) as usize);
+                let Some(jpeg) = Jpeg::open(&bytes) else {
+                    refused += 1;
+                    continue;
+                };
+                let (width, height) = jpeg.size();
+                if width * height > 1 << 16 {
+                    continue;
+                }
+                let shrink = 1 << draws.below(4);
+                let (width, height) = jpeg.shrunk(shrink);
+                let mut side = |of: usize| {
+                    let length = 1 + draws.below(of as u32) as usize;
+                    (draws.below((of - length + 1) as u32) as usize, length)
+                };
+                let ((left, width), (top, height)) = (side(width), side(height));
+                let part = Part {
+                    left,
+                    top,
+                    width,
+                    height,
+                };
+                match jpeg.decode(part, shrink, Vec::new(), &mut memory) {
+                    Some(pixels) => {
+                        assert_eq!(pixels.len(), width * height * jpeg.channels());
+                        whole += 1;
+                    }
+                    None => refused += 1,
+                }
+            }
+        }
+        assert!(whole > 1000 && refused > 1000, "{whole} {refused}");
+    }
+
     #[test]
     fn baseline_files_are_not_decoded_before_their_part_is_known() {
         for name in jpegs() {

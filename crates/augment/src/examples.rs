@@ -59,6 +59,11 @@ pub trait ImageSource: Send + Sync {
         None
     }
 
+    /// What errors of decoding image `index` call its file.
+    fn file_name(&self, _index: usize) -> Option<String> {
+        None
+    }
+
     /// The label of image `index`.
     fn label(&self, index: usize) -> u32;
 }
@@ -82,6 +87,10 @@ impl<S: ImageSource + ?Sized> ImageSource for &S {
 
     fn file(&self, index: usize, memory: Vec<u8>) -> Option<Result<ImageFile<'_>, Error>> {
         (**self).file(index, memory)
+    }
+
+    fn file_name(&self, index: usize) -> Option<String> {
+        (**self).file_name(index)
     }
 
     fn label(&self, index: usize) -> u32 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use evenkeel_augment::{
-    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, Image, ImageSource, Normalize,
+    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, Image, ImageFile, ImageSource, Normalize,
     Operation, Pipeline, Sample, Size, Sizes, ViewedImages, Views,
 };
 use evenkeel_record::Preparation;
@@ -15,7 +15,10 @@ use crate::data::{Files, Images, Kind, Split, Table};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
     /// Images in files go through the operations as they are in their files.
-    Train,
+    Train {
+        /// See [`Pipeline::exact`].
+        exact: bool,
+    },
     /// Images in files are brought to the net's size before the operations.
     Test,
 }
@@ -63,7 +66,8 @@ pub(crate) fn prepare(
             mean,
             std: deviation,
         },
-        exact: false,
+        // At test every step is taken as it says.
+        exact: purpose != (Use::Train { exact: false }),
     };
     let size = pipeline.only_size(sizes);
     let size = size.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
@@ -208,6 +212,26 @@ impl ImageSource for InFiles {
     fn read(&self, index: usize, _: Vec<u8>) -> Result<Image, LoaderError> {
         let image = self.files.read(index);
         image.map_err(|problem| LoaderError::Example { index, problem })
+    }
+
+    fn file(&self, index: usize, _: Vec<u8>) -> Option<Result<ImageFile<'_>, LoaderError>> {
+        let (colors, limits) = self.files.decoding();
+        let bytes = self
+            .files
+            .encoded(index)
+            .map_err(|problem| LoaderError::Example {
+                index,
+                problem: format!("{}: {problem}", self.files.whole_name(index)),
+            });
+        Some(bytes.map(|bytes| ImageFile {
+            bytes,
+            colors,
+            limits,
+        }))
+    }
+
+    fn file_name(&self, index: usize) -> Option<String> {
+        Some(self.files.whole_name(index))
     }
 
     fn label(&self, index: usize) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use evenkeel_augment::Operation;
+use evenkeel_augment::{Mixing, Operation};
 use evenkeel_nn::Role;
 use evenkeel_nn::decay::Decay;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,12 @@ pub struct AugmentRecipe {
     /// What brings each image of a folder to the size that the net sees at test; draws nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<Operation>,
+    /// How the examples of a batch are mixed, and their targets with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Mixing>,
+    /// Whether every picture is the one that its steps give one by one: see `Pipeline::exact`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 impl AugmentRecipe {

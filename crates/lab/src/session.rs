@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use evenkeel_augment::{Loader, LoaderOptions};
+use evenkeel_augment::{Loader, LoaderOptions, Operation, name_classes};
 use evenkeel_nn::initialize;
 use evenkeel_record::{Preparation, Run};
 
@@ -20,6 +20,8 @@ pub(crate) struct Session<'a> {
     pub recipe: &'a Recipe,
     pub options: &'a FitOptions<'a>,
     pub data: Dataset,
+    /// The recipe's, with numbers for the names of classes.
+    pub operations: Vec<Operation>,
     pub preparation: Preparation,
     pub loader: Loader,
     pub started: Instant,
@@ -49,16 +51,20 @@ impl<'a> Session<'a> {
         let check = recipe.model.check_statistics(&data.kind, batch_size);
         check.map_err(Error::Unfit)?;
         let preparation = preparation(&data);
-        let operations = recipe.augment.operations.clone();
+        let classes = &data.classes;
+        let operations = name_classes(&recipe.augment.operations, classes)
+            .map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
         let examples = examples::prepare(
             &data.train,
             &data.kind,
             &preparation,
-            operations,
+            operations.clone(),
             recipe.seed,
-            Use::Train,
+            Use::Train {
+                exact: recipe.augment.exact,
+            },
         )?;
-        let loader = Loader::new(
+        let mut loader = Loader::new(
             examples,
             LoaderOptions {
                 batch_size,
@@ -68,6 +74,11 @@ impl<'a> Session<'a> {
                 drop_last: true,
             },
         )?;
+        if let Some(mixing) = &recipe.augment.mix {
+            loader = loader
+                .mixed(mixing.clone(), classes.len(), recipe.seed)
+                .map_err(|error| Error::Unfit(format!("augment.{error}")))?;
+        }
         if loader.batches() == 0 {
             return Err(Error::Unfit(format!(
                 "train.batch_size is {batch_size}, but there are only {} training examples; use a \
@@ -79,6 +90,7 @@ impl<'a> Session<'a> {
             recipe,
             options,
             data,
+            operations,
             preparation,
             loader,
             started,

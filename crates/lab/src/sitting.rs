@@ -206,7 +206,7 @@ impl<'a> Sitting<'a> {
         self.folder.write_evaluation(&figures::evaluation(
             &self.session.data,
             &on_test,
-            &self.session.recipe.augment.operations,
+            &self.session.operations,
             self.session.recipe.seed,
         )?)?;
         run.results = Some(self.results(&on_train, &on_test));

@@ -3,7 +3,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use evenkeel_augment::Batch;
-use evenkeel_nn::{Pass, cross_entropy};
+use evenkeel_nn::{Pass, cross_entropy, soft_cross_entropy};
 
 use crate::checkpoint::Training;
 use crate::session::Session;
@@ -42,7 +42,17 @@ pub(crate) fn step(
     let logits = training.model.forward(Tensor::from_data(x, &device), &pass);
     let detached = logits.clone().without_autodiff();
     let smoothing = session.recipe.train.label_smoothing;
-    let objective = cross_entropy(logits, targets.clone(), smoothing);
+    let classes = logits.dims()[1];
+    // Of a batch that was mixed, targets are shares of the classes.
+    let soft = |smoothing: f64| {
+        let targets = smoothed(&batch.targets, classes, smoothing);
+        Tensor::<2>::from_data(TensorData::new(targets, [examples, classes]), &device)
+    };
+    let mixed = batch.mixed.is_some();
+    let objective = match mixed {
+        true => soft_cross_entropy(logits, soft(smoothing)),
+        false => cross_entropy(logits, targets.clone(), smoothing),
+    };
     let value = objective.clone().into_scalar::<f64>();
     if !value.is_finite() {
         return Err(value);
@@ -50,6 +60,9 @@ pub(crate) fn step(
     // What is logged is comparable with the test loss: without smoothing.
     let loss = if smoothing == 0.0 {
         value
+    } else if mixed {
+        let targets = soft(0.0).without_autodiff();
+        soft_cross_entropy(detached.clone(), targets).into_scalar::<f64>()
     } else {
         cross_entropy(detached.clone(), targets.without_autodiff(), 0.0).into_scalar::<f64>()
     };
@@ -72,4 +85,11 @@ pub(crate) fn step(
         gradient_norm: done.gradient_norm,
         correct: correct as u64,
     })
+}
+
+/// Targets of which this share is spread evenly over the classes, as label smoothing does to one class.
+fn smoothed(targets: &[f32], classes: usize, smoothing: f64) -> Vec<f32> {
+    let (kept, spread) = (1.0 - smoothing, smoothing / classes as f64);
+    let smooth = |&share: &f32| (kept * f64::from(share) + spread) as f32;
+    targets.iter().map(smooth).collect()
 }

@@ -16,6 +16,7 @@ mod idct;
 mod scan;
 
 use image::metadata::Orientation;
+use multiversion::multiversion;
 
 use scan::{Scan, Table};
 
@@ -300,37 +301,18 @@ impl<'a> Jpeg<'a> {
                 });
             }
         }
-        let mut scan = Scan::new(self.scan);
-        let mut predictions = [0; 3];
-        let mut until_restart = self.restart;
+        let mut place = Place {
+            scan: Scan::new(self.scan),
+            predictions: [0; 3],
+            until_restart: self.restart,
+        };
         for mcu_row in 0..end {
             for plane in &mut *planes {
                 plane.coefficients.fill(0);
             }
-            for mcu in 0..mcus_across {
-                if self.restart > 0 && until_restart == 0 {
-                    scan.restart()?;
-                    predictions = [0; 3];
-                    until_restart = self.restart;
-                }
-                until_restart = until_restart.wrapping_sub(1);
-                for block in &blocks {
-                    let plane = &mut planes[block.component];
-                    let prediction = &mut predictions[block.component];
-                    let [from, to] = plane.blocks[0];
-                    let column = mcu * block.across + block.column;
-                    *prediction = i32::wrapping_add(*prediction, scan.difference(block.dc)?);
-                    if mcu_row < first || column < from || column >= to {
-                        scan.skip(block.ac)?;
-                        continue;
-                    }
-                    let at = (block.row * (to - from) + column - from) * 64;
-                    let coefficients = plane.coefficients[at..].first_chunk_mut::<64>()?;
-                    coefficients[0] = *prediction as i16;
-                    scan.block(block.ac, coefficients)?;
-                }
-            }
-            if scan.ran_out() {
+            let kept = mcu_row >= first;
+            read_row(&mut place, &blocks, planes, self.restart, mcus_across, kept)?;
+            if place.scan.ran_out() {
                 return None;
             }
             for (component, plane) in self.components.iter().zip(&mut *planes) {
@@ -353,6 +335,63 @@ impl<'a> Jpeg<'a> {
         }
         Some(())
     }
+}
+
+/// How far a scan was read.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    scan: Scan<'a>,
+    /// The last mean of each component's blocks.
+    predictions: [i32; 3],
+    /// MCUs.
+    until_restart: usize,
+}
+
+/// Reads a row of MCUs; what the planes do not hold of it, and all if it is not `kept`, is passed over.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2"))]
+fn read_row(
+    place: &mut Place<'_>,
+    blocks: &[Block<'_>],
+    planes: &mut [Plane],
+    restart: usize,
+    mcus: usize,
+    kept: bool,
+) -> Option<()> {
+    // A copy can stay in registers.
+    let Place {
+        mut scan,
+        mut predictions,
+        mut until_restart,
+    } = *place;
+    for mcu in 0..mcus {
+        if restart > 0 && until_restart == 0 {
+            scan.restart()?;
+            predictions = [0; 3];
+            until_restart = restart;
+        }
+        until_restart = until_restart.wrapping_sub(1);
+        for block in blocks {
+            let plane = &mut planes[block.component];
+            let prediction = &mut predictions[block.component];
+            let [from, to] = plane.blocks[0];
+            let column = mcu * block.across + block.column;
+            *prediction = i32::wrapping_add(*prediction, scan.difference(block.dc)?);
+            if !kept || column < from || column >= to {
+                scan.skip(block.ac)?;
+                continue;
+            }
+            let at = (block.row * (to - from) + column - from) * 64;
+            let coefficients = plane.coefficients[at..].first_chunk_mut::<64>()?;
+            coefficients[0] = *prediction as i16;
+            scan.block(block.ac, coefficients)?;
+        }
+    }
+    *place = Place {
+        scan,
+        predictions,
+        until_restart,
+    };
+    Some(())
 }
 
 fn read_quantizations(mut segment: &[u8], tables: &mut [Option<[i16; 64]>; 4]) -> Option<()> {

@@ -1,5 +1,6 @@
 //! Images that were read once and are decoded when they are asked for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use evenkeel_augment::{Colors, DecodeLimits, Image, Operation, Pipeline, Size, Sizes, decode};
@@ -175,25 +176,41 @@ impl Files {
     /// If it cannot be read, or is no longer the one that was there when the data were opened: a
     /// training on other data would not be the one that its record tells of. Names the image.
     pub fn read(&self, index: usize) -> Result<Image, String> {
+        let read = self
+            .encoded(index)
+            .and_then(|bytes| self.decoding.decode(&bytes));
+        read.map_err(|problem| format!("{}: {problem}", self.whole_name(index)))
+    }
+
+    /// The bytes of image `index`, or why there are none.
+    ///
+    /// # Errors
+    /// As [`Files::read`], without the image's name.
+    pub fn encoded(&self, index: usize) -> Result<Cow<'_, [u8]>, String> {
         let Known {
             place,
             digest,
             cached,
             ..
         } = &self.images[index];
-        let read = match cached {
-            Some(bytes) => self.decoding.decode(bytes),
-            None => {
-                let bytes = self.store.read(*place, self.decoding.limits.bytes);
-                bytes.and_then(|bytes| {
-                    if Sha256::digest(&bytes)[..] != digest[..] {
-                        return Err("changed since the data were opened; start anew".into());
-                    }
-                    self.decoding.decode(&bytes)
-                })
-            }
-        };
-        read.map_err(|problem| format!("{}: {problem}", self.store.whole_name(*place)))
+        if let Some(bytes) = cached {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let bytes = self.store.read(*place, self.decoding.limits.bytes)?;
+        if Sha256::digest(&bytes)[..] != digest[..] {
+            return Err("changed since the data were opened; start anew".into());
+        }
+        Ok(Cow::Owned(bytes))
+    }
+
+    /// What errors call image `index`.
+    pub fn whole_name(&self, index: usize) -> String {
+        self.store.whole_name(self.images[index].place)
+    }
+
+    /// How encoded bytes become images.
+    pub fn decoding(&self) -> (Colors, DecodeLimits) {
+        (self.decoding.colors, self.decoding.limits)
     }
 
     /// Image `index` as the net sees it at test.
