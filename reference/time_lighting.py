@@ -8,8 +8,8 @@ images = [cv2.resize(cv2.cvtColor(cv2.imread(name), cv2.COLOR_BGR2RGB), (224, 22
 lighting = A.Compose([A.FancyPCA(alpha=0.1, p=1)])
 seconds = []
 for _ in range(4):
-    start = time.perf_counter()
+    start = time.thread_time()
     for image in images:
         lighting(image=image)
-    seconds.append(time.perf_counter() - start)
+    seconds.append(time.thread_time() - start)
 print(json.dumps({"op": "lighting", "peer": "albumentations 2.0.8", "img_per_s": round(len(images) / statistics.median(seconds[1:])), "n": 3}))
