@@ -34,6 +34,7 @@ fn used(pipeline: &Pipeline) {
         let part = Pipeline {
             operations: pipeline.operations[..steps].to_vec(),
             normalize: pipeline.normalize.clone(),
+            exact: pipeline.exact,
         };
         match part.output_sizes(WIDTH, HEIGHT) {
             Ok(sizes) if sizes.most.width * sizes.most.height <= MOST_PIXELS => {}

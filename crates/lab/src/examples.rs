@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use evenkeel_augment::{
-    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, Image, ImageFile, ImageSource, Normalize,
-    Operation, Pipeline, Sample, Size, Sizes, ViewedImages, Views,
+    AugmentedImages, Error as LoaderError, ExampleWriter, Examples, Image, ImageFile, ImageSource,
+    Normalize, Operation, Pipeline, Sample, Size, Sizes, ViewedImages, Views,
 };
 use evenkeel_record::Preparation;
 
@@ -319,7 +319,7 @@ mod tests {
                 &preparation(data),
                 random.clone(),
                 3,
-                Use::Train,
+                Use::Train { exact: false },
             );
             let options = LoaderOptions {
                 batch_size: 2,
@@ -379,7 +379,7 @@ mod tests {
             &preparation(&data),
             wrong,
             0,
-            Use::Train,
+            Use::Train { exact: false },
         );
         let error = refused.err().unwrap().to_string();
         assert!(error.contains("into 12×9; expected 12×10"), "{error}");

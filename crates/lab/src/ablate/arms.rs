@@ -273,6 +273,7 @@ fn keeps_size(operations: &[Operation], kind: &Kind) -> bool {
         let pipeline = Pipeline {
             operations: vec![operation.clone()],
             normalize: unnormalized(),
+            exact: false,
         };
         let size = pipeline.only_size(Size::new(width, height).into());
         size.is_ok_and(|size| (size.width, size.height) == (width, height))

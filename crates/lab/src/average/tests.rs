@@ -212,6 +212,7 @@ fn evaluated_at_once(run: &OpenRun) {
         let pipeline = evenkeel_augment::Pipeline {
             operations: group.before,
             normalize: unnormalized(),
+            exact: false,
         };
         let stream =
             evenkeel_augment::Stream::new(0, evenkeel_augment::Sample { epoch: 0, index: 0 });

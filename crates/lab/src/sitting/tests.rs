@@ -506,18 +506,34 @@ fn mixed_batches_train_and_resume_to_the_same_bits() {
     let broken = Place::new(400);
     broken.interrupt(&settings);
     broken.resume().unwrap();
-    assert!(model(&broken) == model(&whole), "other weights after a resume");
+    assert!(
+        model(&broken) == model(&whole),
+        "other weights after a resume"
+    );
     let plain = Place::new(400);
     plain.fit(&settings[1..]).unwrap();
     assert!(model(&plain) != model(&whole), "nothing was mixed");
 
     let refused = Place::new(400);
-    let error = refused.fit(&[r#"augment.mix={operations=[{op="cut_mix"}]}"#]).unwrap_err();
-    assert!(error.to_string().starts_with("augment.mix: cut_mix is for images"), "{error}");
+    let error = refused
+        .fit(&[r#"augment.mix={operations=[{op="cut_mix"}]}"#])
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("augment.mix: cut_mix is for images"),
+        "{error}"
+    );
 }
 
 #[test]
 fn smoothed_targets_are_those_of_label_smoothing() {
-    assert_eq!(smoothed(&[1.0, 0.0, 0.25, 0.75], 2, 0.0), [1.0, 0.0, 0.25, 0.75]);
-    assert_eq!(smoothed(&[0.0, 1.0, 0.0, 0.0], 4, 0.2), [0.05, 0.85, 0.05, 0.05]);
+    assert_eq!(
+        smoothed(&[1.0, 0.0, 0.25, 0.75], 2, 0.0),
+        [1.0, 0.0, 0.25, 0.75]
+    );
+    assert_eq!(
+        smoothed(&[0.0, 1.0, 0.0, 0.0], 4, 0.2),
+        [0.05, 0.85, 0.05, 0.05]
+    );
 }
