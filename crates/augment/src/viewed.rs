@@ -41,6 +41,7 @@ impl<S: ImageSource> ViewedImages<S> {
         let before = Pipeline {
             operations: before,
             normalize,
+            exact: true,
         };
         // The smallest tells whether crops fit, and the size that comes out of every one.
         let sizes = before.sizes(source.sizes())?;
@@ -139,7 +140,7 @@ impl<S: ImageSource> ExampleWriter for ViewWriter<'_, S> {
             .map_err(told)?;
         let places = pictures.chunks_exact_mut(numbers).zip(weights);
         for (view, (picture, weight)) in views.iter().zip(places) {
-            tables.write(&view.of(&image).map_err(told)?, picture);
+            tables.write(&view.of(&image).map_err(told)?, None, picture);
             *weight = view.weight as f32;
         }
         Ok(source.label(index))

@@ -46,7 +46,7 @@ fn upsample(plane: &Plane, y: usize, left: usize, row: &mut [u8], sums: &mut Vec
     let far = match down {
         1 => near,
         _ if repeats => near,
-        _ if y % 2 == 0 => plane.row((y / 2).saturating_sub(1)),
+        _ if y.is_multiple_of(2) => plane.row((y / 2).saturating_sub(1)),
         _ => plane.row((y / 2 + 1).min(height - 1)),
     };
     if across == 1 {
