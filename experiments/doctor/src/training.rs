@@ -396,6 +396,7 @@ fn feed(
             mean: preparation.mean.clone(),
             std: preparation.deviation.clone(),
         },
+        exact: false,
     };
     let count = images.labels.len();
     let parts = if of.twin_workers { 2 } else { 1 };

@@ -1,7 +1,7 @@
 //! A trained net and its data, as instruments look at them.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use evenkeel_augment::{Loader, LoaderOptions, Operation};
+use evenkeel_augment::{Loader, LoaderOptions, Operation, name_classes};
 use evenkeel_nn::Pass;
 use evenkeel_record::{Line, Preparation, Run, RunFolder, Status};
 
@@ -19,6 +19,8 @@ pub struct Subject {
     pub(crate) run: Run,
     pub(crate) metrics: Vec<Line>,
     pub(crate) recipe: Recipe,
+    /// Of training, with the data's classes in them.
+    operations: Vec<Operation>,
     pub(crate) data: Dataset,
     /// On a plain device.
     pub(crate) model: Model,
@@ -83,6 +85,8 @@ impl Subject {
                 data.classes.len()
             )));
         }
+        let operations = name_classes(&recipe.augment.operations, &data.classes)
+            .map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
         let device = device.clone().without_autodiff();
         let model = recipe.model.build(&data.kind, data.classes.len(), &device);
         let model = weights::from_safetensors(model.map_err(Error::Unfit)?, &folder.model())?;
@@ -90,6 +94,7 @@ impl Subject {
             metrics: folder.read_metrics()?,
             run,
             recipe,
+            operations,
             data,
             model,
             device,
@@ -152,8 +157,10 @@ impl Subject {
         Views {
             split: &self.data.train,
             preparation: &self.run.preparation,
-            operations: &self.recipe.augment.operations,
-            purpose: Use::Train,
+            operations: &self.operations,
+            purpose: Use::Train {
+                exact: self.recipe.augment.exact,
+            },
             epoch,
             batch_size: self.recipe.train.batch_size,
             shuffle: Some(self.recipe.seed),
