@@ -93,3 +93,20 @@ fn smoothed(targets: &[f32], classes: usize, smoothing: f64) -> Vec<f32> {
     let smooth = |&share: &f32| (kept * f64::from(share) + spread) as f32;
     targets.iter().map(smooth).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoothed_targets_are_those_of_label_smoothing() {
+        assert_eq!(
+            smoothed(&[1.0, 0.0, 0.25, 0.75], 2, 0.0),
+            [1.0, 0.0, 0.25, 0.75]
+        );
+        assert_eq!(
+            smoothed(&[0.0, 1.0, 0.0, 0.0], 4, 0.2),
+            [0.05, 0.85, 0.05, 0.05]
+        );
+    }
+}

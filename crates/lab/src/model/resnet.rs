@@ -119,7 +119,11 @@ fn convolve_and_activate(
     pass: &Pass,
 ) -> Tensor<4> {
     let y = convolve(conv, norm, x, pass);
-    if norm.is_some() { y } else { observed_relu(y, pass) }
+    if norm.is_some() {
+        y
+    } else {
+        observed_relu(y, pass)
+    }
 }
 
 impl ResNet {

@@ -183,6 +183,8 @@ mod tests {
             features: vec![x as f32],
             labels: vec![1],
             samples: vec![0],
+            targets: Vec::new(),
+            mixed: None,
         };
         let found = internal_shift(&Model::Mlp(net), &batch, Pass::test, rate, 0.0);
 

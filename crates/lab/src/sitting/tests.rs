@@ -525,15 +525,3 @@ fn mixed_batches_train_and_resume_to_the_same_bits() {
         "{error}"
     );
 }
-
-#[test]
-fn smoothed_targets_are_those_of_label_smoothing() {
-    assert_eq!(
-        smoothed(&[1.0, 0.0, 0.25, 0.75], 2, 0.0),
-        [1.0, 0.0, 0.25, 0.75]
-    );
-    assert_eq!(
-        smoothed(&[0.0, 1.0, 0.0, 0.0], 4, 0.2),
-        [0.05, 0.85, 0.05, 0.05]
-    );
-}
