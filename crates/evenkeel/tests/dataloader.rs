@@ -68,7 +68,7 @@ fn batches(len: usize, workers: usize, drop_last: bool, is_broken: bool) -> Batc
 fn epoch(loader: &dyn DataLoader<Tensors>) -> Vec<(Vec<f32>, Vec<u32>)> {
     let read = |batch: Result<Tensors, _>| {
         let (images, labels) = batch.unwrap();
-        (images.into_data().to_vec::<f32>().unwrap(), labels)
+        (images.into_data().try_to_vec::<f32>().unwrap(), labels)
     };
     loader.iter().map(read).collect()
 }

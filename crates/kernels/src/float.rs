@@ -4,7 +4,7 @@ use std::ops::{Add, AddAssign, Mul, Sub};
 
 use crate::lanes::Lanes;
 
-/// `f32`, and `f64` for checking gradients by finite differences. Sealed by [`Lanes`], which cannot be named.
+/// `f32`, and `f64` for checking gradients by finite differences. Sealed by a bound that cannot be named.
 pub trait Float:
     Lanes
     + Copy

@@ -121,9 +121,8 @@ pub fn conv_norm(
 ) -> Tensor<4> {
     if let Norm::Batch(norm) = norm {
         let window = pool.map(MaxPool2d::window);
-        match norm.forward_block(conv, window, input, pass) {
-            Ok(output) => return output,
-            Err(input) => return pooled(pool, norm.forward(conv.forward(input), pass)),
+        if let Some(output) = norm.forward_block(conv, window, &input, pass) {
+            return output;
         }
     }
     pooled(pool, norm.forward(conv.forward(input), pass))

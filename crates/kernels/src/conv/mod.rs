@@ -1,6 +1,6 @@
 //! 2-d convolution: forward, and the gradients by input, weight and bias.
 //!
-//! No matrix of columns is made: sums of products are read from padded planes of the image (see [`gather`]) by
+//! No matrix of columns is made: sums of products are read from padded planes of the image (see `gather`) by
 //! tiles that stay in registers (see [`tiles`]).
 
 mod gather;

@@ -221,20 +221,20 @@ impl BatchNorm {
         output
     }
 
-    /// A [`ConvBlock`](crate::ConvBlock) with this norm, as one operation; the input, where there is none for it.
+    /// A [`ConvBlock`](crate::ConvBlock) with this norm, as one operation, where there is one for it.
     pub(crate) fn forward_block(
         &self,
         conv: &Conv2d,
         pool: Option<Window>,
-        input: Tensor<4>,
+        input: &Tensor<4>,
         pass: &Pass,
-    ) -> Result<Tensor<4>, Tensor<4>> {
+    ) -> Option<Tensor<4>> {
         let pass = &*pass.for_norm(self.running_mean.id());
         let device = input.device();
         if conv.bias.is_some() || pass.is_observed() || !backend::has_kernels(device.clone()) {
-            return Err(input);
+            return None;
         }
-        let geometry = conv.geometry(&input);
+        let geometry = conv.geometry(input);
         assert_eq!(
             geometry.channels[1], self.num_features,
             "BatchNorm: expected a convolution to as many channels as the norm has"
@@ -251,23 +251,28 @@ impl BatchNorm {
                     activation: self.activation,
                     pool,
                 };
-                Ok(self.train_block(conv, block, input, pass))
+                Some(self.train_block(conv, block, input.clone(), pass))
             }
             StatisticsSource::Running if device.clone().without_autodiff() == device => {
-                let (mean, variance) = self.running().statistics(&input);
-                let (scale, shift) = self.affine(&input);
+                let (mean, variance) = self.running().statistics(input);
+                let (scale, shift) = self.affine(input);
                 let scale = scale / variance.add_scalar(self.epsilon).sqrt();
                 let bias = shift - mean * scale.clone();
                 let weight = conv.effective_weight();
                 let weight = weight.cast(scale.dtype()) * scale.reshape([-1, 1, 1, 1]);
-                let output =
-                    backend::convolution_activated(input, weight, bias, geometry, self.activation);
-                Ok(match pool {
+                let output = backend::convolution_activated(
+                    input.clone(),
+                    weight,
+                    bias,
+                    geometry,
+                    self.activation,
+                );
+                Some(match pool {
                     Some(window) => backend::max_pool(output, window),
                     None => output,
                 })
             }
-            _ => Err(input),
+            _ => None,
         }
     }
 

@@ -11,11 +11,15 @@ use evenkeel_kernels::ConvBlock;
 
 /// The operation, its output of the input's type; statistics and what is kept for the backward of the type that
 /// the input is computed in.
+#[allow(clippy::type_complexity, reason = "what the forward returns")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the backward's: the forward's, and what it keeps"
+)]
 #[backend_extension(Flex, Autodiff)]
 pub trait ConvBlockOperations: Backend {
     /// Of images `[N, C, height, width]`: the output, mean, variance and reciprocal deviation of each channel, the
     /// convolution's output, and the places of the windows' winners (empty where nothing is pooled).
-    #[expect(clippy::type_complexity, reason = "the macro reads the tuple")]
     fn conv_block(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -32,10 +36,6 @@ pub trait ConvBlockOperations: Backend {
     );
 
     /// The gradients by x, weight, scale and shift; the first two are empty where they are not wanted.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the forward's, and what it keeps"
-    )]
     fn conv_block_backward(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
