@@ -64,11 +64,10 @@ impl<T: Copy> Writer<'_, T> {
         );
         let start = self.rows_left * self.width + self.columns.start + self.written;
         for i in 0..len {
-            // SAFETY:
-            // - `rows_left < rows` and `written + len <= columns.len()`, asserted above, so the
-            //   element is in this writer's part, which is inside the buffer's capacity.
-            // - No other writer has this part, and nothing reads the buffer before all are done.
-            // - `T: Copy` has no destructor, so writing over uninitialized memory drops nothing.
+            // `rows_left < rows` and `written + len <= columns.len()`, asserted above, so the element is in this
+            // writer's part, which is inside the buffer's capacity.
+            // SAFETY: it is inside (above); no other writer has this part, and nothing reads the buffer before all
+            // are done; `T: Copy` has no destructor, so writing over uninitialized memory drops nothing.
             unsafe { self.buffer.add(start + i).write(value(i)) };
         }
         self.written += len;
@@ -129,11 +128,10 @@ where
         );
         result
     });
-    // SAFETY:
-    // - `total` is the capacity asked for.
-    // - The parts' columns are disjoint and cover 0..width, and every part asserted that it wrote
-    //   them in all rows. Had one panicked instead, the panic would have passed through here and
-    //   this line not be reached; the buffer, of length 0 and without destructors, is then freed.
+    // Had a part panicked, the panic would have passed through here and the next line not be reached; the buffer, of
+    // length 0 and without destructors, is then freed.
+    // SAFETY: `total` is the capacity asked for; the parts' columns are disjoint and cover 0..width, and every part
+    // asserted that it wrote them in all rows.
     unsafe { buffer.set_len(total) };
     (buffer, results)
 }

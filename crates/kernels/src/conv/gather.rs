@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::Conv2d;
+use crate::Float;
 
 /// One axis of a [`Gather`].
 pub(super) struct Axis {
@@ -37,10 +38,21 @@ pub(super) struct Class {
     pub apart: usize,
 }
 
+impl Class {
+    /// The places of a kernel of this `width` that are a tap of this class down and of the other across.
+    pub fn places(&self, across: &Self, width: usize) -> Vec<usize> {
+        let places = self.taps.iter().flat_map(|down| {
+            let across = across.taps.iter();
+            across.map(move |across| down.place * width + across.place)
+        });
+        places.collect()
+    }
+}
+
 /// A place of the kernel along an axis, and what lies under it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tap {
-    pub place: usize,
+    place: usize,
     /// Which of the planes.
     plane: usize,
     /// On the padded plane, for the first position.
@@ -221,21 +233,56 @@ impl Gather {
         self.down.remainders.len() * self.across.remainders.len() * self.plane(rows)
     }
 
-    /// Where, on the planes of a channel for this many rows of positions, each tap's first position is.
-    pub fn offsets(&self, down: &Class, across: &Class, rows: usize) -> Vec<usize> {
-        let plane = self.plane(rows);
-        let offsets = down.taps.iter().flat_map(|down| {
-            across.taps.iter().map(move |across| {
-                let index = down.plane * self.across.remainders.len() + across.plane;
-                index * plane + down.offset * self.pitch + across.offset
-            })
-        });
-        offsets.collect()
+    /// Where each tap's first position is, channel after channel, on the planes of these channels for this many
+    /// rows of positions, as those of several `images` whose values alternate.
+    pub fn offsets(
+        &self,
+        down: &Class,
+        across: &Class,
+        rows: usize,
+        channels: usize,
+        images: usize,
+    ) -> Vec<usize> {
+        let (plane, planes) = (self.plane(rows), self.planes(rows));
+        let mut offsets = Vec::with_capacity(channels * down.taps.len() * across.taps.len());
+        for channel in 0..channels {
+            for down in &down.taps {
+                for across in &across.taps {
+                    let index = down.plane * self.across.remainders.len() + across.plane;
+                    let tap = index * plane + down.offset * self.pitch + across.offset;
+                    offsets.push((channel * planes + tap) * images);
+                }
+            }
+        }
+        offsets
+    }
+
+    /// Writes neighbouring channels of some images, which begin at `first`, to their padded planes, those rows that
+    /// the rows of positions `seen_by` see; the values of `images` images alternate, and those that there are not
+    /// are zeros.
+    pub fn pad<T: Float>(
+        &self,
+        x: &[T],
+        first: impl Iterator<Item = usize>,
+        channels: usize,
+        seen_by: &Range<usize>,
+        images: usize,
+        planes: &mut [T],
+    ) {
+        planes.fill(T::ZERO);
+        let size = self.source_size();
+        let of_channel = (images * self.planes(seen_by.len())).max(1);
+        for (image, first) in first.enumerate() {
+            let x = x[first * size..][..channels * size].chunks_exact(size.max(1));
+            for (x, planes) in x.zip(planes.chunks_exact_mut(of_channel)) {
+                self.pad_channel(x, seen_by, (image, images), planes);
+            }
+        }
     }
 
     /// Writes one channel to its padded planes, those rows that the rows of positions `seen_by` see, as one of
     /// several `images` whose values alternate. The zeros are there already.
-    pub fn pad<T: Copy>(
+    fn pad_channel<T: Copy>(
         &self,
         source: &[T],
         seen_by: &Range<usize>,
@@ -292,7 +339,7 @@ mod tests {
         assert_eq!(gather.pitch, 4);
         let source: Vec<usize> = (1..10).collect();
         let mut plane = vec![0; gather.planes(3)];
-        gather.pad(&source, &(0..3), (0, 1), &mut plane);
+        gather.pad_channel(&source, &(0..3), (0, 1), &mut plane);
         let expected = [
             [0, 0, 0, 0],
             [0, 1, 2, 3],
@@ -310,7 +357,7 @@ mod tests {
         let mut planes = vec![0; 2 * gather.planes(2)];
         for image in 0..2 {
             let source: Vec<usize> = (0..16).map(|i| 100 * image + i).collect();
-            gather.pad(&source, &(0..2), (image, 2), &mut planes);
+            gather.pad_channel(&source, &(0..2), (image, 2), &mut planes);
         }
         let even = [0, 100, 2, 102, 8, 108, 10, 110];
         assert_eq!(planes[..8], even);

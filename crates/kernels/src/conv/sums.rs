@@ -32,12 +32,7 @@ impl<T: Float> Kernels<'_, T> {
     /// The weights of some taps, by blocks of outputs: `[groups, blocks, sources, taps, outputs of a block]`,
     /// with zeros where a block has more outputs than there are.
     fn packed(&self, down: &Class, across: &Class, block: usize) -> Vec<T> {
-        let taps: Vec<usize> = (down.taps.iter())
-            .flat_map(|down| {
-                let across = across.taps.iter();
-                across.map(|across| down.place * self.width + across.place)
-            })
-            .collect();
+        let taps = down.places(across, self.width);
         let of_block = self.sources * taps.len() * block;
         let blocks = self.outputs.div_ceil(block);
         let mut packed = vec![T::ZERO; self.groups * blocks * of_block];
@@ -147,17 +142,11 @@ impl<'a, T: Float> Sums<'a, T> {
                 .iter()
                 .map(move |across| (down, across))
         });
-        let pairs = pairs.map(|(down, across)| {
-            let taps = gather.offsets(down, across, stripe);
-            let planes = gather.planes(stripe);
-            let offsets =
-                (0..sources).flat_map(|source| taps.iter().map(move |tap| source * planes + tap));
-            Pair {
-                down,
-                across,
-                weights: kernels.packed(down, across, block),
-                offsets: offsets.map(|offset| offset * images).collect(),
-            }
+        let pairs = pairs.map(|(down, across)| Pair {
+            down,
+            across,
+            weights: kernels.packed(down, across, block),
+            offsets: gather.offsets(down, across, stripe, sources, images),
         });
         let mut start = vec![T::ZERO; groups * blocks * block];
         if let Some(bias) = bias {
@@ -184,8 +173,8 @@ impl<'a, T: Float> Sums<'a, T> {
         }
     }
 
-    /// The target, from all images of the source, and for each of its parts, in order, its first channel and what `finish` returns of its
-    /// images and values while they are in cache.
+    /// The target, from all images of the source, and for each of its parts, in order, its first channel and what
+    /// `finish` returns of its images and values while they are in cache.
     pub fn of_with<R: Send>(
         &self,
         x: &[T],
@@ -219,7 +208,12 @@ impl<'a, T: Float> Sums<'a, T> {
                 let rows = self.gather.down.positions();
                 for row in (0..rows).step_by(self.stripe) {
                     let rows = row..(row + self.stripe).min(rows);
-                    self.pad(x, first, group, &piece, &rows, planes);
+                    let channel = |image: usize| (image * self.groups + group) * self.sources;
+                    let channels = (first..first + images).map(channel);
+                    // The planes are as large as those of a whole stripe.
+                    let stripe = row..row + self.stripe;
+                    self.gather
+                        .pad(x, channels, self.sources, &stripe, self.images, planes);
                     match self.cut {
                         Cut::Wide => self.wide(planes, &rows, &piece, sums, to),
                         Cut::Deep { .. } => self.deep(planes, &rows, &piece, sums, to),
@@ -239,29 +233,6 @@ impl<'a, T: Float> Sums<'a, T> {
                 let row =
                     (self.gather.across.positions() * images).next_multiple_of(DEEP_POSITIONS);
                 self.stripe * row * self.start.len() / self.groups
-            }
-        }
-    }
-
-    fn pad(
-        &self,
-        x: &[T],
-        first: usize,
-        group: usize,
-        piece: &Piece,
-        rows: &Range<usize>,
-        planes: &mut [T],
-    ) {
-        planes.fill(T::ZERO);
-        let size = self.gather.source_size();
-        // The planes are as large as those of a whole stripe.
-        let seen_by = rows.start..rows.start + self.stripe;
-        let of_source = (self.images * self.gather.planes(self.stripe)).max(1);
-        for image in 0..piece.images {
-            let source = ((first + image) * self.groups + group) * self.sources;
-            let x = x[source * size..][..self.sources * size].chunks_exact(size.max(1));
-            for (x, planes) in x.zip(planes.chunks_exact_mut(of_source)) {
-                self.gather.pad(x, &seen_by, (image, self.images), planes);
             }
         }
     }

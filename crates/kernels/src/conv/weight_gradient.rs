@@ -65,7 +65,6 @@ pub fn conv2d_weight_gradient<T: Float>(x: &[T], dy: &[T], conv: &Conv2d) -> Vec
     gradient
 }
 
-/// Sums over positions of what lies under each place of the kernel, times the output's gradient.
 /// `sums`\[k\] += Σ over rows and p of planes\[rows\[row\] + offsets\[k\] + p\]·dy\[row, p\].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn add_dots<T: Float>(planes: &[T], rows: &[usize], offsets: &[usize], dy: &[T], sums: &mut [T]) {
@@ -79,6 +78,7 @@ fn add_dots<T: Float>(planes: &[T], rows: &[usize], offsets: &[usize], dy: &[T],
     }
 }
 
+/// Sums over positions of what lies under each place of the kernel, times the output's gradient.
 struct Correlations<'a> {
     conv: &'a Conv2d,
     gather: &'a Gather,
@@ -88,9 +88,8 @@ struct Correlations<'a> {
     outputs: usize,
     /// Outputs of a tile.
     block: usize,
-    /// The places of a channel's kernel, and where they lie on its planes.
+    /// The places of a channel's kernel that see something.
     places: Vec<usize>,
-    taps: Vec<usize>,
     /// On the planes of a group's channels: whole tiles, the last offset several times.
     offsets: Vec<usize>,
     /// Rows of positions, and images, that are handled at a time. The images' values alternate.
@@ -125,15 +124,8 @@ impl<'a> Correlations<'a> {
             .find(|&images| stripe == rows && fits(stripe, images));
         let images = images.unwrap_or(1);
         let (down, across) = (&gather.down.classes[0], &gather.across.classes[0]);
-        let places = (down.taps.iter()).flat_map(|down| {
-            let across = across.taps.iter();
-            across.map(|across| down.place * conv.kernel[1] + across.place)
-        });
-        let taps = gather.offsets(down, across, stripe);
-        let planes = gather.planes(stripe);
-        let offsets =
-            (0..sources).flat_map(|source| taps.iter().map(move |tap| source * planes + tap));
-        let mut offsets: Vec<usize> = offsets.map(|offset| offset * images).collect();
+        let places = down.places(across, conv.kernel[1]);
+        let mut offsets = gather.offsets(down, across, stripe, sources, images);
         let tiles = offsets.len().next_multiple_of(CORRELATION_OFFSETS);
         offsets.resize(tiles, offsets.last().copied().unwrap_or(0));
         Self {
@@ -143,8 +135,7 @@ impl<'a> Correlations<'a> {
             sources,
             outputs,
             block,
-            places: places.collect(),
-            taps,
+            places,
             offsets,
             stripe,
             images,
@@ -177,7 +168,11 @@ impl<'a> Correlations<'a> {
             for (group, sums) in sums.chunks_exact_mut(of_group).enumerate() {
                 for row in (0..rows).step_by(self.stripe) {
                     let rows = row..(row + self.stripe).min(rows);
-                    self.pad(x, images.clone(), group, row, &mut planes);
+                    let channel = |image: usize| (image * self.conv.groups + group) * self.sources;
+                    let stripe = row..row + self.stripe;
+                    let channels = images.clone().map(channel);
+                    self.gather
+                        .pad(x, channels, self.sources, &stripe, self.images, &mut planes);
                     if self.block == 1 {
                         let output = images.start * self.conv.groups + group;
                         let dy = &dy[(output * self.gather.target[0] + row) * columns..];
@@ -201,27 +196,6 @@ impl<'a> Correlations<'a> {
             }
         }
         sums
-    }
-
-    fn pad<T: Float>(
-        &self,
-        x: &[T],
-        images: Range<usize>,
-        group: usize,
-        row: usize,
-        planes: &mut [T],
-    ) {
-        planes.fill(T::ZERO);
-        let size = self.gather.source_size();
-        let of_source = self.images * self.gather.planes(self.stripe);
-        for (index, image) in images.enumerate() {
-            let source = (image * self.conv.groups + group) * self.sources;
-            let x = x[source * size..][..self.sources * size].chunks_exact(size);
-            for (x, planes) in x.zip(planes.chunks_exact_mut(of_source.max(1))) {
-                self.gather
-                    .pad(x, &(row..row + self.stripe), (index, self.images), planes);
-            }
-        }
     }
 
     /// `dy` as `[rows, columns, images, outputs of the block]`, with zeros for images that there are not.
@@ -268,7 +242,7 @@ impl<'a> Correlations<'a> {
                 for (lane, o) in outputs.enumerate() {
                     let gradient = &mut gradient[(group * self.outputs + o) * of_output..];
                     let sources = gradient.chunks_exact_mut(of_source).take(self.sources);
-                    let sums = sums.chunks_exact((self.taps.len() * self.block).max(1));
+                    let sums = sums.chunks_exact((self.places.len() * self.block).max(1));
                     for (gradient, sums) in sources.zip(sums) {
                         for (&place, sums) in self.places.iter().zip(sums.chunks_exact(self.block))
                         {
