@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use evenkeel_lab::recipes::{self, BUILT_IN, built_in};
-use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, resume};
+use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, read_pipeline, resume};
 use evenkeel_record::{EventFile, Run, RunFolder};
 use serde_json::json;
 
@@ -177,7 +177,13 @@ fn recipe(args: &TrainArgs) -> Result<Recipe, Failure> {
     if let Some(seed) = args.seed {
         settings.push(format!("seed={seed}"));
     }
-    Ok(Recipe::parse(&text, &place, &settings)?)
+    let mut recipe = Recipe::parse(&text, &place, &settings)?;
+    if let Some(name) = &args.pipeline {
+        let pipeline = read_pipeline(name)?;
+        recipe.augment.operations = pipeline.operations;
+        recipe.augment.exact = pipeline.exact;
+    }
+    Ok(recipe)
 }
 
 /// The text of a built-in recipe or of a file, and where it is from.

@@ -232,19 +232,113 @@ impl Dataset {
                 ),
             ));
         }
-        let (train, test) = (self.train.subset(&kept), self.train.subset(&held));
-        Ok(Self {
-            train,
+        Ok(self.divided(&kept, &held))
+    }
+
+    /// The training data divided into `folds` parts, each with its share of every class, the same for the same
+    /// seed; part `index` takes the place of the test data.
+    ///
+    /// # Errors
+    /// If there is no such part, or nothing is left in it or beside it.
+    pub fn fold(self, index: u64, folds: u64, seed: u64) -> Result<Self, Error> {
+        let part = folds_of(self.train.labels(), folds, seed);
+        let (held, kept): (Vec<usize>, Vec<usize>) =
+            (0..part.len()).partition(|&i| part[i] == index);
+        if index >= folds || held.is_empty() || kept.is_empty() {
+            return Err(Error::new(
+                &self.name,
+                format!(
+                    "fold {index} of {folds} leaves {} examples to train on and {} to evaluate on; expected some \
+                     of both",
+                    kept.len(),
+                    held.len()
+                ),
+            ));
+        }
+        Ok(self.divided(&kept, &held))
+    }
+
+    /// The same training data, and these in the place of the test data.
+    #[must_use]
+    pub fn evaluated_on(self, test: Split) -> Self {
+        Self {
             test,
             held_out: true,
             ..self
-        })
+        }
     }
+
+    fn divided(self, kept: &[usize], held: &[usize]) -> Self {
+        Self {
+            train: self.train.subset(kept),
+            test: self.train.subset(held),
+            held_out: true,
+            ..self
+        }
+    }
+}
+
+/// The fold of each example: a function of the labels and the seed. The members of a class are dealt out in turn.
+fn folds_of(labels: &[u32], folds: u64, seed: u64) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    let key = Key::from_seed(seed).child("folds");
+    key.draws().shuffle(&mut order);
+    order.sort_by_key(|&i| labels[i]);
+    let mut part = vec![0; labels.len()];
+    for (turn, i) in (0_u64..).zip(order) {
+        part[i] = turn % folds.max(1);
+    }
+    part
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folds_divide_every_class_and_come_again() {
+        let labels: Vec<u32> = (0..300).map(|i| u32::from(i % 3 == 0)).collect();
+        let part = folds_of(&labels, 5, 7);
+        for fold in 0..5 {
+            let members: Vec<usize> = (0..300).filter(|&i| part[i] == fold).collect();
+            let ones = members.iter().filter(|&&i| labels[i] == 1).count();
+            assert_eq!((members.len(), ones), (60, 20));
+        }
+        assert_eq!(folds_of(&labels, 5, 7), part);
+        assert_ne!(folds_of(&labels, 5, 8), part);
+
+        let data = Dataset {
+            name: "t".into(),
+            classes: vec!["a".into(), "b".into()],
+            kind: Kind::Table {
+                columns: vec!["x".into()],
+            },
+            train: Split::Table(Table {
+                columns: 1,
+                values: (0..300).map(|i| i as f32).collect(),
+                labels: labels.into(),
+            }),
+            test: Split::Table(Table {
+                columns: 1,
+                values: [-1.0].into(),
+                labels: [0].into(),
+            }),
+            held_out: false,
+            unreadable: Vec::new(),
+        };
+        let divided = data.clone().fold(2, 5, 7).unwrap();
+        assert_eq!((divided.train.len(), divided.test.len()), (240, 60));
+        assert!(divided.held_out);
+        let Split::Table(test) = &divided.test else {
+            unreachable!()
+        };
+        // Of the training data, all of it: nothing of the test data.
+        assert!(test.values.iter().all(|&v| part[v as usize] == 2));
+        for (index, folds) in [(5, 5), (0, 1), (0, 0)] {
+            let error = data.clone().fold(index, folds, 7).unwrap_err().to_string();
+            assert!(error.contains("expected some of both"), "{error}");
+        }
+    }
 
     #[test]
     fn holding_out_is_stratified_and_repeatable() {

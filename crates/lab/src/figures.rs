@@ -143,7 +143,7 @@ fn original(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
 }
 
 /// An image as the net sees it at test.
-fn shown(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
+pub(crate) fn shown(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
     match split {
         Split::Files(files) => files.read_for_test(index).ok(),
         _ => original(split, kind, index),

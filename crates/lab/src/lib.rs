@@ -25,6 +25,7 @@ mod quality;
 pub mod recipe;
 pub mod recipes;
 mod schedule;
+pub mod search;
 mod session;
 mod settings;
 mod sitting;

@@ -1,0 +1,388 @@
+//! Density matching: candidates are scored by nets that were trained without them, on images that these have not
+//! seen.
+//!
+//! Source: Lim, Kim, Kim, Kim and Kim, "Fast AutoAugment" (2019). Theirs scores policies of five sub-policies; here
+//! a candidate is one sub-policy, so that a score says more of what it is for. Their optimizer, a tree of Parzen
+//! estimators, is here too.
+
+use evenkeel_random::{Draws, Key};
+use rand::TryRng;
+use std::convert::Infallible;
+use tpe::density_estimation::DefaultEstimatorBuilder;
+use tpe::{TpeOptimizer, TpeOptimizerBuilder};
+
+use super::policy::Policy;
+use super::space::{MOST_TENTHS, Space, SubPolicy, in_words};
+use super::trial::{HeldOut, Outcome, Score, Task, Trial};
+use super::{Found, Sitting, Tried};
+use crate::Error;
+
+/// Candidates that a fold scores at a time: as many as are proposed without knowing each other's scores.
+const ROUND: u64 = 20;
+/// Rounds at random before the scores are modelled.
+const RANDOM_ROUNDS: u64 = 3;
+/// What each fold gives to the policy.
+const BEST: usize = 10;
+
+/// A round of a fold.
+struct Fold {
+    sampler: Sampler,
+    tried: Vec<(SubPolicy, f64)>,
+    plain: Option<Score>,
+}
+
+pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, Error> {
+    let settings = sitting.settings;
+    let key = sitting.key("density");
+    let mut folds: Vec<Fold> = (0..settings.folds)
+        .map(|index| Fold {
+            sampler: Sampler::new(space, key.at(index)),
+            tried: Vec::new(),
+            plain: None,
+        })
+        .collect();
+    let (mut training, mut scoring) = (Vec::new(), Vec::new());
+    let most = settings.candidates;
+    let mut scored = 0;
+    sitting.tell("density matching", 0, most, None);
+    for round in 0.. {
+        let wanted = most
+            .saturating_sub(scored)
+            .div_ceil(settings.folds)
+            .min(ROUND);
+        if wanted == 0 {
+            break;
+        }
+        let trials: Vec<Trial> = folds
+            .iter_mut()
+            .zip(0..)
+            .map(|(fold, index)| {
+                let candidates = (0..wanted).map(|_| match round < RANDOM_ROUNDS {
+                    true => fold.sampler.random(),
+                    false => fold.sampler.propose(),
+                });
+                Trial {
+                    recipe: settings.recipe.clone(),
+                    held_out: HeldOut {
+                        fold: Some([index, settings.folds, settings.seed]),
+                        validation: settings.validation.clone(),
+                    },
+                    task: Task::Match {
+                        candidates: candidates.collect(),
+                        images: settings.images,
+                        draws: settings.draws,
+                        seed: settings.seed,
+                    },
+                }
+            })
+            .collect();
+        if !sitting.may_begin(&trials) {
+            break;
+        }
+        for ((fold, trial), outcome) in folds
+            .iter_mut()
+            .zip(&trials)
+            .zip(sitting.outcomes(&trials)?)
+        {
+            let Task::Match { candidates, .. } = &trial.task else {
+                unreachable!("made above")
+            };
+            let (plain, scores) = match outcome {
+                Outcome::Matched {
+                    plain,
+                    candidates: scores,
+                    training_seconds,
+                    scoring_seconds,
+                } => {
+                    training.extend(training_seconds);
+                    scoring.push(scoring_seconds / candidates.len().max(1) as f64);
+                    (plain, scores)
+                }
+                Outcome::Diverged(how) => {
+                    return Err(Error::Unfit(format!(
+                        "the training of a fold diverged ({how}), so nothing can be matched by its net; try a lower \
+                         optimizer.learning_rate"
+                    )));
+                }
+                Outcome::Trained { .. } => {
+                    return Err(Error::Unfit(
+                        "the journal has a training's outcome where scores are expected".into(),
+                    ));
+                }
+            };
+            for (candidate, score) in candidates.iter().zip(scores) {
+                let gain = score.loss - plain.loss;
+                fold.sampler.learn(candidate, gain);
+                fold.tried.push((candidate.clone(), gain));
+                scored += 1;
+            }
+            fold.plain = Some(plain);
+        }
+        let all = folds.iter().flat_map(|fold| &fold.tried);
+        let best = all.min_by(|a, b| a.1.total_cmp(&b.1));
+        let best = best.map(|(policy, gain)| format!("{}: loss {gain:+.4}", in_words(policy)));
+        sitting.tell("density matching", scored, most, best);
+    }
+
+    let chosen = folds.iter().flat_map(|fold| best(&fold.tried)).collect();
+    let plain: Vec<f64> = folds
+        .iter()
+        .filter_map(|fold| fold.plain.map(|plain| plain.loss))
+        .collect();
+    let mean = |values: &[f64]| {
+        let sum: f64 = values.iter().sum();
+        (!values.is_empty()).then(|| sum / values.len() as f64)
+    };
+    Ok(Found {
+        policy: Policy::of(chosen),
+        settings: Vec::new(),
+        tried: in_order(&folds),
+        plain: mean(&plain).unwrap_or(f64::NAN),
+        lower_is_better: true,
+        seconds: [mean(&scoring), mean(&training)],
+    })
+}
+
+/// As they were scored: round after round, fold after fold.
+fn in_order(folds: &[Fold]) -> Vec<Tried> {
+    let longest = folds.iter().map(|fold| fold.tried.len()).max().unwrap_or(0);
+    let of_place = |place| folds.iter().filter_map(move |fold| fold.tried.get(place));
+    let all = (0..longest).flat_map(of_place);
+    let tried = all.map(|(candidate, gain)| Tried {
+        name: in_words(candidate),
+        policy: Policy::of(vec![candidate.clone()]),
+        settings: Vec::new(),
+        score: *gain,
+    });
+    tried.collect()
+}
+
+/// The best of those that are better than none, each combination of transforms once: near copies of one sub-policy
+/// are no policy.
+fn best(tried: &[(SubPolicy, f64)]) -> Vec<SubPolicy> {
+    let mut order: Vec<&(SubPolicy, f64)> = tried.iter().filter(|(_, gain)| *gain < 0.0).collect();
+    order.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let mut chosen: Vec<SubPolicy> = Vec::new();
+    for (candidate, _) in order {
+        let alike = |other: &SubPolicy| {
+            let mut names = [candidate, other].map(|steps| {
+                let names = steps.iter().map(|step| step.transform.name());
+                names.collect::<Vec<_>>()
+            });
+            names.iter_mut().for_each(|names| names.sort_unstable());
+            names[0] == names[1]
+        };
+        if chosen.len() < BEST && !chosen.iter().any(alike) {
+            chosen.push(candidate.clone());
+        }
+    }
+    chosen
+}
+
+/// Proposes sub-policies by the scores of those before: for each number of a step, a tree-structured Parzen
+/// estimator.
+struct Sampler {
+    space: Space,
+    /// Of each step: transform, probability, level.
+    numbers: Vec<[TpeOptimizer; 3]>,
+    known: Vec<SubPolicy>,
+    draws: Words,
+}
+
+/// The share of the scores that count as good.
+const GOOD: f64 = 0.15;
+/// Few, so that proposals of one round differ.
+const CONSIDERED: usize = 8;
+/// How often another is proposed for one that is known.
+const TRIES: usize = 8;
+
+impl Sampler {
+    fn new(space: &Space, key: Key) -> Self {
+        let optimizer = |estimator: DefaultEstimatorBuilder, count: usize| {
+            let range =
+                tpe::range(0.0, count as f64).expect("a space has something to choose from");
+            let mut builder = TpeOptimizerBuilder::new();
+            let builder = builder.gamma(GOOD).candidates(CONSIDERED);
+            builder
+                .build(estimator, range)
+                .expect("a share and a count")
+        };
+        let numbers = (0..space.steps).map(|_| {
+            [
+                optimizer(tpe::histogram_estimator(), space.transforms.len()),
+                optimizer(tpe::parzen_estimator(), usize::from(MOST_TENTHS)),
+                optimizer(tpe::parzen_estimator(), usize::from(space.level_count())),
+            ]
+        });
+        Self {
+            space: space.clone(),
+            numbers: numbers.collect(),
+            known: Vec::new(),
+            draws: Words(key.draws()),
+        }
+    }
+
+    fn random(&mut self) -> SubPolicy {
+        let candidate = self.space.sub_policy(&mut self.draws.0);
+        self.known.push(candidate.clone());
+        candidate
+    }
+
+    fn propose(&mut self) -> SubPolicy {
+        for _ in 0..TRIES {
+            let Self {
+                space,
+                numbers,
+                draws,
+                known,
+            } = self;
+            let mut place = |optimizer: &mut TpeOptimizer, count: usize| {
+                let number = optimizer
+                    .ask(draws)
+                    .expect("both estimators take any scores");
+                (number as usize).min(count - 1)
+            };
+            let steps = numbers.iter_mut().map(|[transform, tenths, level]| {
+                space.step(
+                    place(transform, space.transforms.len()),
+                    1 + place(tenths, usize::from(MOST_TENTHS)) as u8,
+                    place(level, usize::from(space.level_count())) as u8,
+                )
+            });
+            let candidate: SubPolicy = steps.collect();
+            if !known.contains(&candidate) {
+                known.push(candidate.clone());
+                return candidate;
+            }
+        }
+        self.random()
+    }
+
+    fn learn(&mut self, candidate: &SubPolicy, gain: f64) {
+        let middle = |whole: usize| whole as f64 + 0.5;
+        for ([transform, tenths, level], step) in self.numbers.iter_mut().zip(candidate) {
+            let place = self
+                .space
+                .transforms
+                .iter()
+                .position(|t| *t == step.transform)
+                .expect("candidates are of the space");
+            let tenth = (step.probability * f64::from(MOST_TENTHS)).round() as usize;
+            // What has no levels says nothing of them.
+            let strength = match step.transform.has_levels() {
+                true => middle(usize::from(step.level - self.space.levels[0])),
+                false => f64::NAN,
+            };
+            for (optimizer, number) in [
+                (transform, middle(place)),
+                (tenths, middle(tenth.max(1) - 1)),
+                (level, strength),
+            ] {
+                optimizer
+                    .tell(number, gain)
+                    .expect("numbers of the space, and a loss that is a number");
+            }
+        }
+    }
+}
+
+/// Our numbers as the optimizer takes them.
+struct Words(Draws);
+
+impl TryRng for Words {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0.word())
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let low = u64::from(self.0.word());
+        Ok(u64::from(self.0.word()) << 32 | low)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for part in bytes.chunks_mut(4) {
+            part.copy_from_slice(&self.0.word().to_le_bytes()[..part.len()]);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenkeel_augment::{PolicyStep, Transform};
+
+    /// What a net would say for which strong rotations help, and inversions hurt.
+    fn gain(candidate: &SubPolicy) -> f64 {
+        let of = |step: &PolicyStep| match step.transform {
+            Transform::Rotate => -step.probability * f64::from(step.level) / 9.0,
+            Transform::Invert => step.probability,
+            _ => 0.0,
+        };
+        candidate.iter().map(of).sum()
+    }
+
+    #[test]
+    fn proposals_are_better_than_chance_new_and_repeatable() {
+        let run = |seed| {
+            let mut sampler = Sampler::new(&Space::default(), Key::from_seed(seed));
+            let mut all = Vec::new();
+            for round in 0..10 {
+                let candidates: Vec<SubPolicy> = (0..20)
+                    .map(|_| {
+                        if round < 3 {
+                            sampler.random()
+                        } else {
+                            sampler.propose()
+                        }
+                    })
+                    .collect();
+                for candidate in &candidates {
+                    sampler.learn(candidate, gain(candidate));
+                }
+                all.extend(candidates);
+            }
+            all
+        };
+        let mean = |part: &[SubPolicy]| part.iter().map(gain).sum::<f64>() / part.len() as f64;
+        for seed in 0..5 {
+            let all = run(seed);
+            assert_eq!(all, run(seed));
+            assert!(
+                mean(&all[140..]) < mean(&all[..60]) - 0.3,
+                "{} {}",
+                mean(&all[..60]),
+                mean(&all[140..])
+            );
+            let twice = (0..all.len()).filter(|&i| all[..i].contains(&all[i]));
+            assert!(twice.count() < 4);
+        }
+    }
+
+    #[test]
+    fn the_best_are_better_than_nothing_and_differ() {
+        let step = |transform, level| PolicyStep {
+            transform,
+            probability: 1.0,
+            level,
+        };
+        let tried: Vec<(SubPolicy, f64)> = [
+            (Transform::Rotate, 3, -0.1),
+            (Transform::Rotate, 9, -0.3),
+            (Transform::Invert, 0, 0.2),
+            (Transform::ShearX, 2, -0.2),
+        ]
+        .map(|(transform, level, gain)| (vec![step(transform, level)], gain))
+        .into();
+        let chosen = best(&tried);
+        assert_eq!(
+            chosen,
+            [
+                vec![step(Transform::Rotate, 9)],
+                vec![step(Transform::ShearX, 2)]
+            ]
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! What must not be done to whom: transforms that turn an image into one of another class.
+
+use std::collections::HashSet;
+
+use evenkeel_augment::{PolicyStep, Transform};
+use evenkeel_record::Estimate;
+use evenkeel_statistics::{Discordant, holm};
+use sha2::{Digest, Sha256};
+
+use super::Sitting;
+use super::policy::{Harm, Policy};
+use super::space::Space;
+use super::trial::{Outcome, Trial};
+use crate::Error;
+use crate::data::{Dataset, Split};
+use crate::figures::shown;
+
+/// What a class must lose for a transform to be called harmful to it.
+const HARM: f64 = 0.05;
+const CONFIDENCE: f64 = 0.95;
+/// The trainings that look for harm last this share of the recipe's.
+const SHARE: f64 = 0.25;
+/// What looks like harm must come again with other seeds, since trainings differ by chance too.
+const SEEDS: u64 = 3;
+
+/// Trains with each transform, on half of the images, and without, and compares how each class does on plain
+/// held-out images: a net that saw half of the left shoes as right ones can no longer tell them apart. That a net
+/// does not know rotated images says nothing, and is what a policy is to mend.
+///
+/// Beyond noise: McNemar's test of a class, corrected by Holm for all transforms and classes; then the same sign
+/// with each of [`SEEDS`] seeds, and over all of them an interval that is below −[`HARM`].
+pub(super) fn harms(sitting: &mut Sitting<'_>, space: &Space) -> Result<Vec<Harm>, Error> {
+    let [least, most] = space.levels;
+    let level = least + (most - least).div_ceil(2);
+    let policy = |transform: Transform| {
+        Policy::of(vec![vec![PolicyStep {
+            transform,
+            probability: 0.5,
+            level,
+        }]])
+    };
+    let seed = sitting.settings.seed;
+    let of = |sitting: &Sitting<'_>, transform: Option<Transform>, seed: u64| {
+        let policy = transform.map(policy).unwrap_or_default();
+        sitting.training(&policy, &[], &[], SHARE, seed)
+    };
+    let mut trials = vec![of(sitting, None, seed)?];
+    for &transform in &space.transforms {
+        trials.push(of(sitting, Some(transform), seed)?);
+    }
+    let most = sitting.settings.candidates;
+    sitting.tell("safety", 0, most, None);
+    let labels = held_out_labels(sitting)?;
+    let hits = hits(sitting, &trials)?;
+    let (plain, with) = hits.split_first().expect("the first is the recipe's");
+
+    let mut pairs = Vec::new();
+    for (&transform, with) in space.transforms.iter().zip(with) {
+        for class in 0..sitting.classes {
+            pairs.push((transform, class, discordant(plain, with, &labels, class)));
+        }
+    }
+    let p_values: Vec<Option<f64>> = pairs.iter().map(|(.., d)| Some(d.p_value())).collect();
+    let suspected: Vec<(Transform, u32, Discordant)> = pairs
+        .into_iter()
+        .zip(holm(&p_values))
+        .filter(|((.., d), p)| d.difference() < -HARM && p.is_some_and(|p| p < 1.0 - CONFIDENCE))
+        .map(|(pair, _)| pair)
+        .collect();
+    if suspected.is_empty() {
+        return Ok(Vec::new());
+    }
+
+    let mut transforms: Vec<Transform> = suspected.iter().map(|(t, ..)| *t).collect();
+    transforms.dedup();
+    let mut again = Vec::new();
+    for other in 1..SEEDS {
+        again.push(of(sitting, None, seed.wrapping_add(other))?);
+        for &transform in &transforms {
+            again.push(of(sitting, Some(transform), seed.wrapping_add(other))?);
+        }
+    }
+    let hits = self::hits(sitting, &again)?;
+    let of_seed: Vec<&[Vec<bool>]> = hits.chunks(1 + transforms.len()).collect();
+    let confirmed = suspected
+        .into_iter()
+        .filter_map(|(transform, class, first)| {
+            let place = 1 + transforms.iter().position(|t| *t == transform)?;
+            let others = of_seed
+                .iter()
+                .map(|hits| discordant(&hits[0], &hits[place], &labels, class));
+            let all: Vec<Discordant> = std::iter::once(first).chain(others).collect();
+            let pooled = all.iter().fold(Discordant::default(), |sum, d| Discordant {
+                fixed: sum.fixed + d.fixed,
+                broken: sum.broken + d.broken,
+                examples: sum.examples + d.examples,
+            });
+            let interval = pooled.interval(CONFIDENCE);
+            let harmful = all.iter().all(|d| d.difference() < 0.0) && interval.high < -HARM;
+            harmful.then(|| Harm {
+                transform,
+                class,
+                difference: Estimate::new(pooled.difference(), Some(interval)),
+                examples: pooled.examples,
+            })
+        });
+    Ok(confirmed.collect())
+}
+
+/// Transforms that harm half of the classes or more: they are left out of the space.
+pub(super) fn altogether(harms: &[Harm], classes: usize) -> Vec<Transform> {
+    let mut transforms: Vec<Transform> = harms.iter().map(|harm| harm.transform).collect();
+    transforms.dedup();
+    transforms.retain(|transform| {
+        let harmed = harms.iter().filter(|harm| harm.transform == *transform);
+        2 * harmed.count() >= classes
+    });
+    transforms
+}
+
+fn hits(sitting: &mut Sitting<'_>, trials: &[Trial]) -> Result<Vec<Vec<bool>>, Error> {
+    let outcomes = sitting.outcomes(trials)?;
+    let hits = outcomes.into_iter().map(|outcome| match outcome {
+        Outcome::Trained { hits, .. } => Ok(hits.bytes().map(|byte| byte == b'1').collect()),
+        Outcome::Diverged(how) => Err(Error::Unfit(format!(
+            "a training of the recipe diverged ({how}), so policies for it cannot be judged; try a lower \
+             optimizer.learning_rate"
+        ))),
+        Outcome::Matched { .. } => Err(Error::Unfit(
+            "the journal has scores where a training's outcome is expected".into(),
+        )),
+    });
+    hits.collect()
+}
+
+fn held_out_labels(sitting: &Sitting<'_>) -> Result<Vec<u32>, Error> {
+    let data = sitting.held_out().data(&sitting.recipe)?;
+    Ok(data.test.labels().to_vec())
+}
+
+fn discordant(plain: &[bool], with: &[bool], labels: &[u32], class: u32) -> Discordant {
+    let pairs = plain.iter().zip(with).zip(labels);
+    let of_class = pairs.filter(|(_, label)| **label == class);
+    Discordant::of(of_class.map(|((plain, with), _)| (*plain, *with)))
+}
+
+/// The search must not see the test data, under whatever name.
+///
+/// # Errors
+/// If an image of the validation source is one of the test images.
+pub(super) fn expect_no_test_image(
+    data: &Dataset,
+    validation: &Dataset,
+    name: &str,
+) -> Result<(), Error> {
+    let digests = |split: &Split, dataset: &Dataset| -> Vec<Option<[u8; 32]>> {
+        let image = |index| {
+            let image = shown(split, &dataset.kind, index)?;
+            Some(Sha256::digest(image.pixels()).into())
+        };
+        (0..split.len()).map(image).collect()
+    };
+    let test: HashSet<[u8; 32]> = digests(&data.test, data).into_iter().flatten().collect();
+    let found = digests(&validation.train, validation)
+        .into_iter()
+        .position(|digest| digest.is_some_and(|digest| test.contains(&digest)));
+    match found {
+        None => Ok(()),
+        Some(index) => Err(Error::Unfit(format!(
+            "--validation {name}: its image {index} is one of the test images of {}. A search that sees test data \
+             proves nothing: name other images",
+            data.name
+        ))),
+    }
+}

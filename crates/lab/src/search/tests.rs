@@ -1,0 +1,3 @@
+//! Searches of a tiny recipe on embedded data, in process.
+
+use super::*;
