@@ -4,6 +4,11 @@
 //! Source: Lim, Kim, Kim, Kim and Kim, "Fast AutoAugment" (2019). Theirs scores policies of five sub-policies; here
 //! a candidate is one sub-policy, so that a score says more of what it is for. Their optimizer, a tree of Parzen
 //! estimators, is here too.
+//!
+//! With a validation source of another distribution, matching is done both ways: validation images under a candidate
+//! by nets that were trained on the training data, and training images under it by nets that were trained on the
+//! validation data. One way alone is won by projections: equalizing makes dark images look like bright ones, but no
+//! bright image look like a dark one, so training with it teaches nothing.
 
 use evenkeel_random::{Draws, Key};
 use rand::TryRng;
@@ -42,6 +47,7 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
         })
         .collect();
     let (mut training, mut scoring) = (Vec::new(), Vec::new());
+    let ways = ways(sitting);
     let most = settings.candidates;
     let mut scored = 0;
     sitting.tell("density matching", 0, most, None);
@@ -53,70 +59,58 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
         if wanted == 0 {
             break;
         }
-        let trials: Vec<Trial> = folds
+        let candidates: Vec<Vec<SubPolicy>> = folds
             .iter_mut()
-            .zip(0..)
-            .map(|(fold, index)| {
-                let candidates = (0..wanted).map(|_| match round < RANDOM_ROUNDS {
+            .map(|fold| {
+                let candidate = |_| match round < RANDOM_ROUNDS {
                     true => fold.sampler.random(),
                     false => fold.sampler.propose(),
-                });
-                Trial {
-                    recipe: settings.recipe.clone(),
+                };
+                (0..wanted).map(candidate).collect()
+            })
+            .collect();
+        let mut trials = Vec::new();
+        for (index, candidates) in (0..).zip(&candidates) {
+            for (recipe, validation) in &ways {
+                trials.push(Trial {
+                    recipe: recipe.clone(),
                     held_out: HeldOut {
                         fold: Some([index, settings.folds, settings.seed]),
-                        validation: settings.validation.clone(),
+                        validation: validation.clone(),
                     },
                     task: Task::Match {
-                        candidates: candidates.collect(),
+                        candidates: candidates.clone(),
                         images: settings.images,
                         draws: settings.draws,
                         seed: settings.seed,
                     },
-                }
-            })
-            .collect();
+                });
+            }
+        }
         if !sitting.may_begin(&trials) {
             break;
         }
-        for ((fold, trial), outcome) in folds
+        let outcomes = sitting.outcomes(&trials)?;
+        for ((fold, candidates), outcomes) in folds
             .iter_mut()
-            .zip(&trials)
-            .zip(sitting.outcomes(&trials)?)
+            .zip(candidates)
+            .zip(outcomes.chunks(ways.len()))
         {
-            let Task::Match { candidates, .. } = &trial.task else {
-                unreachable!("made above")
-            };
-            let (plain, scores) = match outcome {
-                Outcome::Matched {
-                    plain,
-                    candidates: scores,
-                    training_seconds,
-                    scoring_seconds,
-                } => {
-                    training.extend(training_seconds);
-                    scoring.push(scoring_seconds / candidates.len().max(1) as f64);
-                    (plain, scores)
+            let mut gains = vec![0.0; candidates.len()];
+            for outcome in outcomes {
+                let matched = matched(outcome)?;
+                training.extend(matched.training_seconds);
+                scoring.push(matched.scoring_seconds / candidates.len().max(1) as f64);
+                for (gain, score) in gains.iter_mut().zip(matched.scores) {
+                    *gain += (score.loss - matched.plain.loss) / ways.len() as f64;
                 }
-                Outcome::Diverged(how) => {
-                    return Err(Error::Unfit(format!(
-                        "the training of a fold diverged ({how}), so nothing can be matched by its net; try a lower \
-                         optimizer.learning_rate"
-                    )));
-                }
-                Outcome::Trained { .. } => {
-                    return Err(Error::Unfit(
-                        "the journal has a training's outcome where scores are expected".into(),
-                    ));
-                }
-            };
-            for (candidate, score) in candidates.iter().zip(scores) {
-                let gain = score.loss - plain.loss;
-                fold.sampler.learn(candidate, gain);
-                fold.tried.push((candidate.clone(), gain));
+                fold.plain.get_or_insert(*matched.plain);
+            }
+            for (candidate, gain) in candidates.into_iter().zip(gains) {
+                fold.sampler.learn(&candidate, gain);
+                fold.tried.push((candidate, gain));
                 scored += 1;
             }
-            fold.plain = Some(plain);
         }
         let all = folds.iter().flat_map(|fold| &fold.tried);
         let best = all.min_by(|a, b| a.1.total_cmp(&b.1));
@@ -141,6 +135,48 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
         lower_is_better: true,
         seconds: [mean(&scoring), mean(&training)],
     })
+}
+
+/// The recipe that nets are trained by, and whose images they judge, if not those of a fold.
+fn ways(sitting: &Sitting<'_>) -> Vec<(String, Option<String>)> {
+    let settings = sitting.settings;
+    let mut ways = vec![(settings.recipe.clone(), settings.validation.clone())];
+    if let Some(validation) = &settings.validation {
+        let mut back = sitting.recipe.clone();
+        let source = std::mem::replace(&mut back.data.source, validation.clone());
+        ways.push((back.to_toml(), Some(source)));
+    }
+    ways
+}
+
+struct Matched<'a> {
+    plain: &'a Score,
+    scores: &'a [Score],
+    training_seconds: Option<f64>,
+    scoring_seconds: f64,
+}
+
+fn matched(outcome: &Outcome) -> Result<Matched<'_>, Error> {
+    match outcome {
+        Outcome::Matched {
+            plain,
+            candidates,
+            training_seconds,
+            scoring_seconds,
+        } => Ok(Matched {
+            plain,
+            scores: candidates,
+            training_seconds: *training_seconds,
+            scoring_seconds: *scoring_seconds,
+        }),
+        Outcome::Diverged(how) => Err(Error::Unfit(format!(
+            "the training of a fold diverged ({how}), so nothing can be matched by its net; try a lower \
+             optimizer.learning_rate"
+        ))),
+        Outcome::Trained { .. } => Err(Error::Unfit(
+            "the journal has a training's outcome where scores are expected".into(),
+        )),
+    }
 }
 
 /// As they were scored: round after round, fold after fold.
