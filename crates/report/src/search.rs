@@ -14,11 +14,13 @@ pub fn render(search: &Search) -> String {
     let mut body = String::new();
     let _ = write!(
         body,
-        "<header><h1>Search: {}</h1><p>{}, {} candidates in {} · seed {} · Evenkeel {}</p></header>",
+        "<header><h1>Search: {}</h1><p>{}, scored on {} · seed {} · Evenkeel {}</p></header>",
         escape(&search.source),
         escape(&search.method),
-        grouped(search.candidates.len() as u64),
-        duration(search.seconds),
+        match &search.validation {
+            Some(validation) => escape(validation),
+            None => "held-out training images".into(),
+        },
         search.seed,
         escape(&search.version),
     );
@@ -57,9 +59,6 @@ fn verdict(body: &mut String, search: &Search) {
             "scoring against training",
             format!("{:.0}× cheaper", training / scoring),
         ));
-    }
-    if let Some(validation) = &search.validation {
-        facts.push(("scored on", escape(validation)));
     }
     let facts: String = facts
         .into_iter()
@@ -105,7 +104,8 @@ fn range(estimate: Estimate, unit: f64) -> String {
 fn scores(body: &mut String, search: &Search) {
     let (what, unit) = match search.lower_is_better {
         true => (
-            "Loss of held-out images under a candidate, of each image its best view, less that without: below 0 is better",
+            "Loss of held-out images under a candidate, of each image its best view, less that without: below 0 is better. Losses \
+             far above are cut off",
             (1.0, ""),
         ),
         false => (
@@ -133,6 +133,15 @@ fn scores(body: &mut String, search: &Search) {
         true => 0.0,
         false => search.plain,
     };
+    // What hurts, hurts without end; how much says nothing more.
+    let worst = without - 3.0 * (best.last().map_or(0.0, |(_, best)| best - without));
+    let shown: Vec<(f64, f64)> = points
+        .iter()
+        .map(|&(place, score)| match search.lower_is_better {
+            true => (place, score.min(worst)),
+            false => (place, score),
+        })
+        .collect();
     let ends = [points.first(), points.last()];
     let plain = ends
         .into_iter()
@@ -146,7 +155,7 @@ fn scores(body: &mut String, search: &Search) {
             Series {
                 name: "each",
                 class: "faint",
-                points: points.clone(),
+                points: shown,
             },
             Series {
                 name: "best so far",
@@ -241,7 +250,7 @@ fn described(operation: &FoundOperation, lower_is_better: bool) -> String {
     };
     format!(
         "<b>{}</b><br>{:.0}\u{a0}% of the views{strength}{gain}",
-        escape(&operation.name),
+        escape(&operation.name.replace('_', " ")),
         100.0 * operation.share
     )
 }

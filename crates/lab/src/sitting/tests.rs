@@ -413,7 +413,7 @@ fn averaged_weights_get_the_statistics_of_their_own_activations() {
     for batch in session.loader.epoch(0, 0) {
         sitting.step(batch.unwrap()).unwrap();
     }
-    let Model::Mlp(net) = sitting.evaluated().unwrap() else {
+    let Model::Mlp(net) = sitting.training.evaluated(&sitting.train).unwrap() else {
         panic!("a dense net")
     };
     let Split::Table(table) = &session.data.train else {
