@@ -63,7 +63,7 @@ def curves(path, title, x, y, series, logarithmic=False, places=None, from_zero=
         svg.append(f'<polyline class="a c{index}" stroke-dasharray="{DASHES[index]}" points="{line}"/>')
         for value, mean, a, b in points:
             across = place(value) + aside
-            svg.append(f'<line class="i c{index}" x1="{across:.1f}" x2="{across:.1f}" y1="{height(a):.1f}" y2="{height(b):.1f}"/>')
+            svg.append(f'<line class="i c{index}" x1="{across:.1f}" x2="{across:.1f}" y1="{height(max(a, low)):.1f}" y2="{height(b):.1f}"/>')
             svg.append(f'<circle class="d{index}" cx="{across:.1f}" cy="{height(mean):.1f}" r="3.5"/>')
     svg.append(f'<text x="{width - right}" y="{bottom + 40}" text-anchor="end">{escape(x)}</text>')
     svg.append(f'<text transform="translate(14 {(top + bottom) / 2}) rotate(-90)" text-anchor="middle">{escape(y)}</text></svg>')

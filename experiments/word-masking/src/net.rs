@@ -88,7 +88,7 @@ mod tests {
         assert!(difference(logits(&masked), logits(&verses)) > 1e-3);
         // The mean, by hand.
         let rows = net.embeddings.val();
-        let mean = (rows.clone().slice([5..6]) + rows.slice([7..8])) / 2.0;
+        let mean = (rows.clone().slice_dim(0, 5..6) + rows.slice_dim(0, 7..8)) / 2.0;
         let expected = net.head.forward(relu(net.hidden.forward(mean)));
         assert!(difference(logits(&left[..1]), expected) < 1e-6);
     }

@@ -37,8 +37,10 @@ pub struct ConvNet {
     pub drop_connect: f64,
 }
 
-/// What comes behind the blocks.
-pub(super) struct Head {
+/// What the blocks and the head are made of.
+pub(super) struct Layers {
+    pub norm: NormKind,
+    pub nonlinearity: Nonlinearity,
     /// Features of a dense layer on all positions; 0 averages over them.
     pub dense: usize,
     pub dropout: f64,
@@ -49,9 +51,7 @@ impl ConvNet {
     pub(super) fn build(
         widths: &[usize],
         pool_after: &[usize],
-        norm: NormKind,
-        nonlinearity: Nonlinearity,
-        head: &Head,
+        layers: &Layers,
         data: &Kind,
         classes: usize,
         device: &Device,
@@ -78,27 +78,27 @@ impl ConvNet {
                 .contains(&index)
                 .then(|| MaxPool2dConfig::new([2, 2]));
             let block = ConvBlockConfig::new([before, after], [3, 3])
-                .with_norm(norm)
-                .with_activation(nonlinearity.fused())
+                .with_norm(layers.norm)
+                .with_activation(layers.nonlinearity.fused())
                 .with_pool(pool);
             before = after;
             block.init(device)
         });
         let blocks = blocks.collect();
-        let dense = (head.dense > 0).then(|| {
+        let dense = (layers.dense > 0).then(|| {
             let inputs = before * rows * columns;
-            before = head.dense;
+            before = layers.dense;
             LinearConfig::new(inputs, before).init(device)
         });
         Ok(Self {
             blocks,
             pool: GlobalAvgPool,
             dense,
-            dropout: DropoutConfig::new(head.dropout).init(),
+            dropout: DropoutConfig::new(layers.dropout).init(),
             head: LinearConfig::new(before, classes).init(device),
             input: [channels, height, width],
-            nonlinearity,
-            drop_connect: head.drop_connect,
+            nonlinearity: layers.nonlinearity,
+            drop_connect: layers.drop_connect,
         })
     }
 

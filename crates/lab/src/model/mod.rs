@@ -19,7 +19,7 @@ use evenkeel_nn::{DropConnectLinearConfig, Fold, Norm, NormKind, Norms, Pass};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Kind;
-use convnet::Head;
+use convnet::Layers;
 
 /// A net and its widths, as a recipe gives them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -454,22 +454,15 @@ impl ModelRecipe {
                 },
                 Kind::Images { .. },
             ) => {
-                let head = Head {
+                let layers = Layers {
+                    norm: *norm,
+                    nonlinearity: *activation,
                     dense: *dense,
                     dropout: *dropout,
                     drop_connect: *drop_connect,
                 };
-                ConvNet::build(
-                    widths,
-                    pool_after,
-                    *norm,
-                    *activation,
-                    &head,
-                    data,
-                    classes,
-                    device,
-                )
-                .map(Model::ConvNet)
+                ConvNet::build(widths, pool_after, &layers, data, classes, device)
+                    .map(Model::ConvNet)
             }
             (
                 Self::Resnet18 {
@@ -709,7 +702,8 @@ mod tests {
         };
         let device = Device::flex();
         let x = Tensor::<2>::from_floats([[-1.5], [0.0], [0.7], [2.0]], &device);
-        let cases: [(Nonlinearity, fn(f64) -> f64, &str); 3] = [
+        type Function = fn(f64) -> f64;
+        let cases: [(Nonlinearity, Function, &str); 3] = [
             (Nonlinearity::Relu, |x| x.max(0.0), "relu"),
             (
                 Nonlinearity::Sigmoid,

@@ -268,7 +268,7 @@ fn augmentations_turn_what_they_must_and_nothing_else() {
     let (_place, mut subject) = opened(&[]);
     let (side, count) = (8, 300);
     let pixel = |example: usize, place: usize| {
-        if (place % side < side / 2) == (example % 2 == 0) {
+        if (place % side < side / 2) == example.is_multiple_of(2) {
             200
         } else {
             50
