@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn what_is_masked_is_left_out_of_the_mean() {
         let device = Device::flex();
-        let net = initialize(Net::new(9, 3, &device), 1);
+        let net = initialize(Net::new(9, 3, &device.clone().autodiff()), 1).valid();
         let verses = [vec![5, 2, 7, 2], vec![3, 8], vec![0, 0, 0]];
         let masked = [vec![5, 0, 7, 0], vec![0, 8], vec![0]];
         let left = [vec![7, 5], vec![8], vec![]];
