@@ -94,26 +94,6 @@ pub const RECIPES: &[Sound] = &[
         &["model.widths=[8,8,16,16]", "model.pool_after=[0,1]"],
     ),
     convnet("long", &["train.epochs=40"]),
-    convnet("tanh", &["model.activation=\"tanh\""]),
-    convnet("dense head", &["model.dense=24"]),
-    convnet(
-        "DropConnect",
-        &["model.drop_connect=0.3", "model.dropout=0.0"],
-    ),
-    convnet("unscaled batch norm", &["model.norm=\"batch_unscaled\""]),
-    convnet("batch norm by l1", &["model.norm=\"batch_l1\""]),
-    convnet(
-        "a part of the data",
-        &["data.train_examples=400", "train.epochs=24"],
-    ),
-    mlp(
-        "mlp, sigmoid, larger start",
-        &[
-            "model.activation=\"sigmoid\"",
-            "train.start_scale=2.0",
-            "train.epochs=24",
-        ],
-    ),
     mlp("mlp", &[]),
     mlp(
         "mlp, group norm, dropout",
