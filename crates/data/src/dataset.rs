@@ -182,6 +182,35 @@ pub(super) fn stratified(labels: &[u32], share: f64, seed: u64) -> (Vec<usize>, 
     (0..labels.len()).partition(|&i| is_chosen[i])
 }
 
+/// Chooses `count` examples, of each class in proportion (largest remainders; ties by class): a function of the
+/// labels and the seed. The indices chosen, in order. With a larger count the same are chosen and more, but where
+/// remainders fall otherwise.
+fn stratified_count(labels: &[u32], count: usize, seed: u64) -> Vec<usize> {
+    let classes = labels.iter().max().map_or(0, |most| *most as usize + 1);
+    let mut members = vec![Vec::new(); classes];
+    for (i, &label) in labels.iter().enumerate() {
+        members[label as usize].push(i);
+    }
+    // ⌊count·members/all⌋ of each class, in whole numbers.
+    let share = |members: &Vec<usize>| count as u128 * members.len() as u128;
+    let all = labels.len().max(1) as u128;
+    let mut chosen: Vec<usize> = members.iter().map(|m| (share(m) / all) as usize).collect();
+    let mut order: Vec<usize> = (0..classes).collect();
+    order.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]) % all));
+    let missing = count.min(labels.len()) - chosen.iter().sum::<usize>();
+    for &class in &order[..missing] {
+        chosen[class] += 1;
+    }
+    let mut indices = Vec::with_capacity(count);
+    for ((class, mut members), chosen) in (0..).zip(members).zip(chosen) {
+        let key = Key::from_seed(seed).child("part").at(class);
+        key.draws().shuffle(&mut members);
+        indices.extend_from_slice(&members[..chosen]);
+    }
+    indices.sort_unstable();
+    indices
+}
+
 impl Dataset {
     /// Reads all of it; images in files are read for what is to be known of them, and must have one size.
     pub fn open(source: &Source) -> Result<Self, Error> {
@@ -268,6 +297,26 @@ impl Dataset {
         }
     }
 
+    /// The same data with `count` of the training examples, of each class in proportion, the same for the same
+    /// seed.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub fn keep_train(self, count: usize, seed: u64) -> Result<Self, Error> {
+        if count == 0 || count > self.train.len() {
+            return Err(Error::new(
+                &self.name,
+                format!(
+                    "data.train_examples = {count}, expected 1 to the {} training examples that there are",
+                    self.train.len()
+                ),
+            ));
+        }
+        let kept = stratified_count(self.train.labels(), count, seed);
+        let train = self.train.subset(&kept);
+        Ok(Self { train, ..self })
+    }
+
     fn divided(self, kept: &[usize], held: &[usize]) -> Self {
         Self {
             train: self.train.subset(kept),
@@ -350,5 +399,32 @@ mod tests {
         assert_ne!(stratified(&labels, 0.2, 8).0, held);
         // Pinned: recipes are chosen on what this holds out.
         assert_eq!(held[..8], [2, 11, 15, 16, 21, 25, 29, 34]);
+    }
+
+    #[test]
+    fn a_part_is_stratified_exact_and_repeatable() {
+        // 100 of class 1, 198 of class 0, 2 of class 2.
+        let labels: Vec<u32> = (0..300)
+            .map(|i| if i < 2 { 2 } else { u32::from(i % 3 == 0) })
+            .collect();
+        let of = |indices: &[usize], class| indices.iter().filter(|&&i| labels[i] == class).count();
+        let all = [0, 1, 2].map(|class| labels.iter().filter(|&&label| label == class).count());
+        for count in 1..=300 {
+            let kept = stratified_count(&labels, count, 7);
+            assert_eq!(kept.len(), count);
+            assert!(kept.is_sorted_by(|a, b| a < b));
+            for class in 0..3 {
+                let exact = (count * all[class as usize]) as f64 / 300.0;
+                let found = of(&kept, class) as f64;
+                assert!((found - exact).abs() < 1.0, "{count}: {found} of {exact}");
+            }
+        }
+        let kept = stratified_count(&labels, 30, 7);
+        assert_eq!(kept, stratified_count(&labels, 30, 7));
+        assert_ne!(kept, stratified_count(&labels, 30, 8));
+        // Of classes 0 and 1, whose shares are whole numbers in both, more are the same and others.
+        let more = stratified_count(&labels, 300 / 2, 7);
+        let within = kept.iter().filter(|i| more.contains(i)).count();
+        assert!(within >= 29, "{within}");
     }
 }

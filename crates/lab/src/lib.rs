@@ -24,6 +24,7 @@ mod provenance;
 mod quality;
 pub mod recipe;
 pub mod recipes;
+mod scale_weights;
 mod schedule;
 pub mod search;
 mod session;

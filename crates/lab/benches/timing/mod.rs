@@ -267,6 +267,9 @@ fn convnet(device: &Device) -> Model {
         pool_after: POOL_AFTER.to_vec(),
         norm: NormKind::Batch,
         dropout: 0.0,
+        activation: Default::default(),
+        dense: 0,
+        drop_connect: 0.0,
     };
     let model = recipe.build(&images([1, 28, 28]), 10, device);
     model.expect("the net fits the images")

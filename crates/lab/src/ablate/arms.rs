@@ -218,6 +218,14 @@ fn ingredients(recipe: &Recipe, kind: &Kind) -> Vec<Ingredient> {
             set("model.dropout", dropout),
         );
     }
+    let drop_connect = recipe.model.drop_connect();
+    if drop_connect > 0.0 {
+        add(
+            "DropConnect",
+            set("model.drop_connect", 0.0),
+            set("model.drop_connect", drop_connect),
+        );
+    }
     let train = &recipe.train;
     for (name, key, value) in [
         (

@@ -174,9 +174,9 @@ impl<'a> Averager<'a> {
                 options.draws
             )));
         }
-        if options.draws > 0 && run.recipe.model.dropout() == 0.0 {
+        if options.draws > 0 && !run.recipe.model.draws_noise() {
             return Err(Error::Unfit(format!(
-                "--mc {}: this net draws no noise (model.dropout is 0), so all draws would be the same; train one \
+                "--mc {}: this net draws no noise (model.dropout and drop_connect are 0), so all draws would be the same; train one \
                  with dropout, or average over views by --tta",
                 options.draws
             )));

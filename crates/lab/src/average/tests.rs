@@ -50,6 +50,9 @@ fn convnet(dropout: f64) -> ModelRecipe {
         pool_after: vec![0],
         norm: NormKind::Batch,
         dropout,
+        activation: Default::default(),
+        dense: 0,
+        drop_connect: 0.0,
     }
 }
 
@@ -329,13 +332,18 @@ fn what_makes_no_sense_is_refused() {
         hidden: vec![4],
         norm: NormKind::None,
         dropout: 0.0,
+        activation: Default::default(),
+        drop_connect: 0.0,
     };
     let dense = run(dense);
     average(&dense, &options("flip", 0));
     let told = refused(&dense, &options("dense", 0));
     assert!(told.contains("a dense net takes no other size"), "{told}");
     let told = refused(&dense, &options("none", 5));
-    assert!(told.contains("model.dropout is 0"), "{told}");
+    assert!(
+        told.contains("model.dropout and drop_connect are 0"),
+        "{told}"
+    );
     let convolutional = run(convnet(0.1));
     let told = refused(&convolutional, &options("none", 1_000_000));
     assert!(told.contains("at most 10000 draws"), "{told}");

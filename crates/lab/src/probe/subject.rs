@@ -6,7 +6,7 @@ use evenkeel_nn::Pass;
 use evenkeel_record::{Line, Preparation, Run, RunFolder, Status};
 
 use super::score::{Scores, scores};
-use crate::data::{Dataset, Source, Split};
+use crate::data::{Dataset, Split};
 use crate::evaluate::batch_size;
 use crate::examples::Use;
 use crate::fit::recipe_of;
@@ -68,12 +68,7 @@ impl Subject {
             });
         }
         let recipe = recipe_of(&run, folder)?;
-        let source: Source = recipe.data.source.parse()?;
-        let data = Dataset::open_with(&source, &recipe.images())?;
-        let data = match recipe.data.validation {
-            0.0 => data,
-            share => data.hold_out(share, recipe.seed)?,
-        };
+        let data = recipe.open_data()?;
         if data.kind.shape() != run.data.shape || data.classes != run.data.classes {
             return Err(Error::Unfit(format!(
                 "the run's examples are of shape {:?} in {} classes, those of {} are of {:?} in {}; \
