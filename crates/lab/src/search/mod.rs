@@ -140,6 +140,13 @@ impl Settings {
                 "data.validation: the search holds out what it needs itself; expected 0 in its recipe".into(),
             );
         }
+        if recipe.data.train_examples > 0 {
+            return unfit(format!(
+                "data.train_examples = {}: which ones depends on the seed of a training, and the search compares \
+                 trainings on the same; expected 0",
+                recipe.data.train_examples
+            ));
+        }
         if let Some(name) = policy::has_policy(&recipe.augment.operations) {
             return unfit(format!(
                 "augment.operations has a policy already ({name}); remove it: the search compares policies that \

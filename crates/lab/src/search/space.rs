@@ -115,11 +115,13 @@ impl Space {
 
     /// Without some transforms, and without those that do nothing to gray images if images are gray.
     pub(crate) fn without(&self, excluded: &[Transform], gray: bool) -> Self {
-        let kept = |transform: &Transform| {
-            !excluded.contains(transform) && !(gray && *transform == Transform::Color)
-        };
+        let mut transforms = self.transforms.clone();
+        transforms.retain(|transform| !excluded.contains(transform));
+        if gray {
+            transforms.retain(|transform| *transform != Transform::Color);
+        }
         Self {
-            transforms: self.transforms.iter().copied().filter(kept).collect(),
+            transforms,
             ..self.clone()
         }
     }
