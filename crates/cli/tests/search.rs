@@ -93,11 +93,11 @@ fn lines(path: &Path) -> usize {
 fn killed_at_any_moment_it_goes_on_to_the_same_policy() {
     let folder = prepare();
     let folder = folder.path();
-    let (code, json, told) = run(folder, &args("density", "60", "whole"));
+    let (code, json, told) = run(folder, &args("density", "120", "whole"));
     assert_eq!(code, 0, "{told}");
     let expected = found(&folder.join("whole"));
     let json: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
-    assert_eq!(json["candidates"], 60);
+    assert_eq!(json["candidates"], 120);
     assert_eq!(json["arms"].as_array().unwrap().len(), 7, "{json}");
     for file in [
         "report.html",
@@ -140,7 +140,7 @@ fn killed_at_any_moment_it_goes_on_to_the_same_policy() {
         match journal.exists() {
             // With another number of processes each time.
             true => command.args(["search", "--resume", "killed", "--jobs"]),
-            false => command.args(args("density", "60", "killed")).arg("--jobs"),
+            false => command.args(args("density", "120", "killed")).arg("--jobs"),
         };
         let jobs = (1 + draws.below(3)).to_string();
         let mut child = command
@@ -149,7 +149,7 @@ fn killed_at_any_moment_it_goes_on_to_the_same_policy() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let goal = (lines(&journal) + 1 + draws.below(4) as usize).min(whole);
+        let goal = (lines(&journal) + 1 + draws.below(2) as usize).min(whole);
         let begun = Instant::now();
         while lines(&journal) < goal {
             assert!(
@@ -242,6 +242,11 @@ fn a_flip_that_swaps_classes_is_not_done_to_them() {
     let folder = folder.path();
     write_sides(&folder.join("images"), 640, 64);
     let mut args = args("density", "40", "sides");
+    // A net that averages over places could not tell sides apart.
+    args.extend([
+        "--set",
+        "model={ kind = \"mlp\", hidden = [32], norm = \"batch\" }",
+    ]);
     args.extend(["--set", "train.epochs=24"]);
     let (code, json, told) = run(folder, &args);
     assert_eq!(code, 0, "{told}");

@@ -91,9 +91,10 @@ pub struct ClassHarm {
     pub operation: String,
     /// The class by name.
     pub class: String,
-    /// The class's accuracy in trainings with the operation less that without.
+    /// The accuracy of trainings with the operation less that without, on the held-out images that are of the class or
+    /// that either net takes for it.
     pub difference: Estimate,
-    /// Held-out images of the class, in all of these trainings.
+    /// These images, in all of these trainings.
     pub examples: u64,
     /// Whether it was left out for all classes.
     pub altogether: bool,

@@ -259,14 +259,15 @@ fn harms(body: &mut String, search: &Search) {
     body.push_str("<h2>Class safety</h2>");
     if search.harms.is_empty() {
         body.push_str(
-            "<p>No operation of the space took more than 5 points of any class's held-out accuracy beyond noise when it was \
+            "<p>No operation of the space took more than 5 points of the accuracy of any class's held-out images beyond noise when it was \
              trained with.</p>",
         );
         return;
     }
     body.push_str(
-        "<p>Trained with these operations, nets do worse on plain held-out images of these classes, with each of three \
-         seeds: the operation makes them look like another class. It is not done to them.</p><div class=\"card \
+        "<p>Trained with these operations, nets do worse on the plain held-out images that are of these classes or that are \
+         taken for them, with each of three seeds: the operation makes them look like another class. It is not done to \
+         them.</p><div class=\"card \
          scroll\"><table class=\"figures\"><thead><tr><th scope=\"col\">operation</th><th scope=\"col\" \
          class=\"words\">class</th><th scope=\"col\">change of accuracy, points</th><th scope=\"col\">95\u{a0}% \
          interval</th><th scope=\"col\">images</th><th scope=\"col\">left out</th></tr></thead><tbody>",

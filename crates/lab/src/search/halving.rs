@@ -125,7 +125,7 @@ fn candidate(space: &Space, draws: &mut Draws) -> Candidate {
             "augment.mix",
             &[
                 "{ operations = [{ op = \"mixup\", alpha = 0.2 }] }",
-                "{ operations = [{ op = \"cutmix\", alpha = 1.0 }] }",
+                "{ operations = [{ op = \"cut_mix\", alpha = 1.0 }] }",
             ],
         ),
     ];

@@ -138,7 +138,7 @@ mod tests {
                 loss,
                 accuracy: 0.1 + 0.2,
             },
-            hits: "101".into(),
+            predicted: vec![1, 0, 1],
             seconds: 1.5,
         }
     }

@@ -28,9 +28,10 @@ pub struct Harm {
     pub transform: Transform,
     /// Whom: the class's number.
     pub class: u32,
-    /// The accuracy of the class in trainings with the transform less that without, on plain held-out images.
+    /// The accuracy of trainings with the transform less that without, on the plain held-out images that are of the
+    /// class or that either net takes for it.
     pub difference: Estimate,
-    /// Held-out images of the class, in all trainings.
+    /// These images, in all trainings.
     pub examples: u64,
 }
 

@@ -77,8 +77,8 @@ pub enum Outcome {
     Trained {
         /// On the held-out examples.
         score: Score,
-        /// Of each held-out example, whether its most probable class is the right one: 1 or 0.
-        hits: String,
+        /// The most probable class of each held-out example.
+        predicted: Vec<u32>,
         /// By the clock.
         seconds: f64,
     },
@@ -159,14 +159,12 @@ impl Worker {
                 let evaluator = Evaluator::new(&test, &kind, classes, &prepared, 0, &self.device)?;
                 let measured = evaluator.measure(&model)?;
                 let rows = measured.probabilities.chunks_exact(classes);
-                let hit = |(row, &label): (&[f64], &u32)| most_probable(row) == label as usize;
-                let hits = rows.zip(&measured.labels).map(hit);
                 Ok(Outcome::Trained {
                     score: Score {
                         loss: measured.loss,
                         accuracy: measured.accuracy,
                     },
-                    hits: hits.map(|hit| if hit { '1' } else { '0' }).collect(),
+                    predicted: rows.map(|row| most_probable(row) as u32).collect(),
                     seconds: began.elapsed().as_secs_f64(),
                 })
             }
