@@ -6,6 +6,7 @@
 mod gather;
 mod sums;
 mod tiles;
+mod transpose;
 mod weight_gradient;
 
 use crate::Float;
@@ -23,8 +24,6 @@ pub use weight_gradient::conv2d_weight_gradient;
 const ENOUGH_PARTS: usize = 16;
 /// Elements of the padded planes that are in use at a time: half a cache of second level, for `f32`.
 const PLANES: usize = 1 << 17;
-/// Positions that are worth going through all weights.
-const ENOUGH_POSITIONS: usize = 128;
 
 /// The geometry of a convolution; rows first, columns second in each pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
