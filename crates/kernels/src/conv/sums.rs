@@ -12,6 +12,8 @@ use crate::parallel;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
 const WEIGHTS: usize = 1 << 15;
+/// Outputs of a deep tile, in `f32`.
+const USUAL_BLOCK: usize = 32;
 /// A tile reads beyond the last position of a plane, at most so much.
 const SLACK: usize = WIDE_VECTORS * 16;
 
@@ -421,10 +423,15 @@ fn splits<T>(kernels: &Kernels<'_, T>, block: usize, images: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Rows of positions of so many images whose planes stay in cache.
+/// Rows of positions of so many images whose planes, and sums of a block, stay in cache.
 fn stripe(gather: &Gather, sources: usize, images: usize) -> usize {
+    let fits = |stripe: usize| {
+        let sums = images * stripe * gather.across.positions() * USUAL_BLOCK;
+        let sums = if images == 1 { 0 } else { sums };
+        images * sources * gather.planes(stripe) <= PLANES && sums <= PLANES / 2
+    };
     let mut stripe = gather.down.positions();
-    while stripe > 1 && images * sources * gather.planes(stripe) > PLANES {
+    while stripe > 1 && !fits(stripe) {
         stripe = stripe.div_ceil(2);
     }
     stripe
@@ -510,7 +517,7 @@ fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> 
 }
 
 /// What moving a value into another order, and copying a row, takes as long as, in vectors of products.
-const MOVE: f64 = 2.0;
+const MOVE: f64 = 4.0;
 const COPY: f64 = 40.0;
 
 /// Vectors of products, wanted or not, and moves, for an image of a group by [`Cut::Wide`].
