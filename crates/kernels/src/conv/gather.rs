@@ -329,7 +329,7 @@ impl Gather {
                     let to = &mut plane[(row * self.pitch + across.before) * images..];
                     if across.apart > 1 {
                         for image in 0..found {
-                            let x = &x[image * apart..][remainder..across.size];
+                            let x = &x[image * apart..][remainder.min(across.size)..across.size];
                             let to = to[image..].iter_mut().step_by(images);
                             for (to, &value) in to.zip(x.iter().step_by(across.apart)) {
                                 *to = value;

@@ -9,11 +9,14 @@ use super::{ENOUGH_PARTS, PLANES};
 use crate::Float;
 use crate::output::{Parts, build_parts};
 use crate::parallel;
+use crate::pool::Pooling;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
 const WEIGHTS: usize = 1 << 15;
 /// Outputs of a deep tile, in `f32`.
 const USUAL_BLOCK: usize = 32;
+/// Elements of a part's target that are in use at a time before they are pooled.
+const BAND: usize = 1 << 17;
 /// A tile reads beyond the last position of a plane, at most so much.
 const SLACK: usize = WIDE_VECTORS * 16;
 
@@ -139,8 +142,11 @@ impl<'a, T: Float> Sums<'a, T> {
         };
         let blocks = outputs.div_ceil(block);
         let stripe = stripe(gather, sources, images);
-        // Where there are enough images, there is enough to do for all threads without.
-        let splits = splits(kernels, block, examples.div_ceil(images));
+        let splits = if images == 1 {
+            splits(kernels, block, examples)
+        } else {
+            1
+        };
         let classes = gather.down.classes.iter();
         let pairs = classes.flat_map(|down| {
             gather
@@ -198,48 +204,107 @@ impl<'a, T: Float> Sums<'a, T> {
         if size == 0 {
             return (Vec::new(), Vec::new());
         }
-        let planes = self.images * self.sources * self.gather.planes(self.stripe) + SLACK;
-        let shape = Parts {
-            total: self.examples * size,
-            part: self.images * size / self.splits,
-            scratch: planes + self.scratch(),
-            work: self.work,
-        };
-        let blocks = self.outputs.div_ceil(self.block);
-        build_parts(shape, |part, to, scratch| {
-            let (planes, sums) = scratch.split_at_mut(planes);
-            let first = part / self.splits * self.images;
+        build_parts(self.parts(size, 0), |part, to, scratch| {
             let images = to.len() * self.splits / size;
-            for group in 0..self.groups {
-                let outputs = self.outputs / self.splits;
-                let piece = Piece {
-                    images,
-                    blocks: group * blocks + part % self.splits * (blocks / self.splits),
-                    outputs,
-                    group: group * outputs * self.gather.target_size(),
-                    image: size / self.splits,
-                };
-                let rows = self.gather.down.positions();
-                for row in (0..rows).step_by(self.stripe) {
-                    let rows = row..(row + self.stripe).min(rows);
-                    let channels = Channels {
-                        first: (first * self.groups + group) * self.sources,
-                        count: self.sources,
-                        images,
-                        apart: self.groups * self.sources,
-                    };
-                    // The planes are as large as those of a whole stripe.
-                    let stripe = row..row + self.stripe;
-                    self.gather.pad(x, &channels, &stripe, self.images, planes);
-                    match self.cut {
-                        Cut::Wide => self.wide(planes, &rows, &piece, sums, to),
-                        Cut::Deep { .. } => self.deep(planes, &rows, &piece, sums, to),
-                    }
-                }
-            }
+            let rows = 0..self.gather.down.positions();
+            self.part(x, part, images, &rows, scratch, to);
             let channel = part % self.splits * (self.outputs / self.splits);
             (channel, finish(images, to))
         })
+    }
+
+    /// The largest values under the windows of the target, which `finish` changes before and which is never whole
+    /// in memory: some rows of it at a time are, of a part.
+    pub fn pooled(
+        &self,
+        x: &[T],
+        finish: impl Fn(&mut [T]) + Sync + Send,
+        pooling: &Pooling,
+    ) -> Vec<T> {
+        let size = self.groups * self.outputs * pooling.pooled.area();
+        if size == 0 {
+            return Vec::new();
+        }
+        let row = self.groups * self.outputs / self.splits * self.gather.target[1];
+        let mut windows = pooling.pooled.height;
+        let rows = |windows: usize| pooling.rows(&(0..windows)).len() + pooling.padding();
+        while windows > 1 && self.images * row * rows(windows) > BAND {
+            windows = windows.div_ceil(2);
+        }
+        let band = self.images * row * rows(windows);
+        let (pooled, _) = build_parts(self.parts(size, band), |part, to, scratch| {
+            let (band, scratch) = scratch.split_at_mut(band);
+            let images = to.len() * self.splits / size;
+            for first in (0..pooling.pooled.height).step_by(windows) {
+                let windows = first..(first + windows).min(pooling.pooled.height);
+                let rows = pooling.rows(&windows);
+                let band = &mut band[..images * row * rows.len()];
+                self.part(x, part, images, &rows, scratch, band);
+                finish(band);
+                pooling.pool_rows(band, &windows, to);
+            }
+        });
+        pooled
+    }
+
+    /// How an output of `size` elements an image is cut, and what its parts use besides `more` elements.
+    fn parts(&self, size: usize, more: usize) -> Parts {
+        Parts {
+            total: self.examples * size,
+            part: self.images * size / self.splits,
+            scratch: more + self.planes() + self.scratch(),
+            work: self.work,
+        }
+    }
+
+    /// The sums of some images of a part, of some rows of positions (of all, where the target has several classes of
+    /// them), to `[images, groups, outputs, rows, width]`.
+    fn part(
+        &self,
+        x: &[T],
+        part: usize,
+        images: usize,
+        rows: &Range<usize>,
+        scratch: &mut [T],
+        to: &mut [T],
+    ) {
+        let (planes, sums) = scratch.split_at_mut(self.planes());
+        let first = part / self.splits * self.images;
+        let outputs = self.outputs / self.splits;
+        let blocks = self.outputs.div_ceil(self.block);
+        let image = to.len() / images;
+        for group in 0..self.groups {
+            let piece = Piece {
+                images,
+                blocks: group * blocks + part % self.splits * (blocks / self.splits),
+                outputs,
+                group: group * image / self.groups,
+                image,
+                plane: image / (self.groups * outputs),
+                first_row: rows.start,
+            };
+            for row in rows.clone().step_by(self.stripe) {
+                let rows = row..(row + self.stripe).min(rows.end);
+                let channels = Channels {
+                    first: (first * self.groups + group) * self.sources,
+                    count: self.sources,
+                    images,
+                    apart: self.groups * self.sources,
+                };
+                // The planes are as large as those of a whole stripe.
+                let stripe = row..row + self.stripe;
+                self.gather.pad(x, &channels, &stripe, self.images, planes);
+                match self.cut {
+                    Cut::Wide => self.wide(planes, &rows, &piece, sums, to),
+                    Cut::Deep { .. } => self.deep(planes, &rows, &piece, sums, to),
+                }
+            }
+        }
+    }
+
+    /// Elements of the padded planes of a stripe.
+    fn planes(&self) -> usize {
+        self.images * self.sources * self.gather.planes(self.stripe) + SLACK
     }
 
     /// Elements of the sums before they are in their places.
@@ -280,9 +345,10 @@ impl<'a, T: Float> Sums<'a, T> {
                     .block(block, self.block)
                     .zip(sums.chunks_exact(positions))
                 {
-                    let to = &mut to[piece.group + o * self.gather.target_size()..];
+                    let to = &mut to[piece.group + o * piece.plane..];
                     for (row, sums) in rows.clone().zip(sums.chunks(pitch)) {
-                        let row = (down.first + row * down.apart) * width + across.first;
+                        let row = down.first + row * down.apart - piece.first_row;
+                        let row = row * width + across.first;
                         let sums = &sums[..across.positions];
                         if across.apart == 1 {
                             to[row..][..sums.len()].copy_from_slice(sums);
@@ -357,7 +423,7 @@ impl<'a, T: Float> Sums<'a, T> {
         to: &mut [T],
     ) {
         let [_, width] = self.gather.target;
-        let plane = self.gather.target_size();
+        let plane = piece.plane;
         let position = self.images * self.block;
         let of_row = sums.len() / rows.len();
         // Where rows follow each other without gaps, all of them are one.
@@ -373,7 +439,8 @@ impl<'a, T: Float> Sums<'a, T> {
         for image in 0..piece.images {
             let to = &mut to[image * piece.image + piece.group + outputs.start * plane..];
             for run in 0..runs {
-                let row = (down.first + (rows.start + run) * down.apart) * width + across.first;
+                let row = down.first + (rows.start + run) * down.apart - piece.first_row;
+                let row = row * width + across.first;
                 let sums = &sums[run * of_row + image * self.block..];
                 if across.apart == 1 {
                     transpose(
@@ -402,9 +469,12 @@ struct Piece {
     /// The first block of outputs.
     blocks: usize,
     outputs: usize,
-    /// In the part's target, where the group begins, and from one image to the next.
+    /// In what it writes to: where the group begins, and from one image, and one output, to the next.
     group: usize,
     image: usize,
+    plane: usize,
+    /// Of the target, the first row there.
+    first_row: usize,
 }
 
 impl Piece {
@@ -414,10 +484,11 @@ impl Piece {
     }
 }
 
-/// Parts of an image's outputs, whole blocks, so that there are enough parts of so many groups of images.
-fn splits<T>(kernels: &Kernels<'_, T>, block: usize, images: usize) -> usize {
+/// Parts of an image's outputs, whole blocks. Where there are enough images, there is enough to do for all threads
+/// without.
+fn splits<T>(kernels: &Kernels<'_, T>, block: usize, examples: usize) -> usize {
     let outputs = kernels.outputs;
-    (1..=ENOUGH_PARTS.div_ceil(images.max(1)))
+    (1..=ENOUGH_PARTS.div_ceil(examples.max(1)))
         .filter(|splits| kernels.groups == 1 && outputs.is_multiple_of(splits * block))
         .max()
         .unwrap_or(1)
@@ -502,13 +573,11 @@ fn regions(
 fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> Cut {
     let machine = Machine::usual::<T>();
     let wide = (wide_work(gather, kernels, &machine), Cut::Wide);
-    let deep = [1, DEEP_POSITIONS].into_iter().filter_map(|images| {
+    let deep = [1, 2, 4, DEEP_POSITIONS].into_iter().filter_map(|images| {
         let groups = examples.div_ceil(images).max(1);
-        let block = machine.lanes * machine.deep_vectors(kernels.outputs);
-        let splits = splits(kernels, block, groups);
         // Several images at a time should leave enough to do for some threads.
-        let enough = images == 1 || groups * splits >= ENOUGH_PARTS / 2;
-        let work = deep_work(gather, kernels, &machine, images, splits);
+        let enough = images == 1 || groups >= ENOUGH_PARTS / 2;
+        let work = deep_work(gather, kernels, &machine, images);
         let wanted = examples as f64 / (groups * images) as f64;
         enough.then_some((work / wanted, Cut::Deep { images }))
     });
@@ -543,7 +612,6 @@ fn deep_work<T>(
     kernels: &Kernels<'_, T>,
     machine: &Machine,
     images: usize,
-    splits: usize,
 ) -> f64 {
     let &Kernels {
         outputs, sources, ..
@@ -560,7 +628,7 @@ fn deep_work<T>(
     }
     let vectors = machine.deep_vectors(outputs);
     let vectors = outputs.div_ceil(vectors * machine.lanes) * vectors;
-    let rows = splits * sources * gather.padded_rows(stripe);
+    let rows = sources * gather.padded_rows(stripe);
     let padding = match images {
         1 => COPY * rows as f64,
         _ => MOVE * (rows * gather.across.size()) as f64,
