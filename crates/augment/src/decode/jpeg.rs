@@ -18,7 +18,7 @@ mod scan;
 use image::metadata::Orientation;
 use multiversion::multiversion;
 
-use scan::{Scan, Table};
+use scan::{Codes, Means, Runs, Scan};
 
 /// A file whose headers were read.
 pub(super) struct Jpeg<'a> {
@@ -26,7 +26,8 @@ pub(super) struct Jpeg<'a> {
     height: usize,
     pub orientation: Orientation,
     components: Vec<Component>,
-    tables: [Option<Table>; 4],
+    /// 0 and 1 for means, then 0 and 1 for the other coefficients.
+    tables: [Option<Codes<'a>>; 4],
     /// MCUs between restart markers, or 0.
     restart: usize,
     /// From the first code on.
@@ -40,9 +41,9 @@ struct Component {
     down: usize,
     /// Of the coefficients in rows.
     quantization: [i16; 64],
-    /// Which of `Jpeg::tables`.
-    dc: usize,
-    ac: usize,
+    /// Which of the tables of means, and which of the others.
+    means: usize,
+    runs: usize,
 }
 
 /// A part of a picture.
@@ -79,12 +80,14 @@ struct Plane {
 }
 
 impl Plane {
-    fn blocks_across(&self) -> usize {
-        self.blocks[0][1] - self.blocks[0][0]
+    /// Groups of blocks that are transformed together; the last one need not be full.
+    fn groups(&self) -> usize {
+        let [from, to] = self.blocks[0];
+        (to - from).div_ceil(idct::LANES)
     }
 
     fn stride(&self) -> usize {
-        self.blocks_across() * self.side
+        self.groups() * idct::LANES * self.side
     }
 
     /// Row `y` of the whole plane.
@@ -99,9 +102,43 @@ impl Plane {
     }
 }
 
-/// What a thread keeps between files: each component's samples and coefficients.
+/// What a thread keeps between files: each component's samples and coefficients, bytes, and the last file's tables,
+/// which are most files'.
 #[derive(Default)]
-pub(crate) struct JpegMemory([(Vec<u8>, Vec<i16>); 3]);
+pub(crate) struct JpegMemory {
+    planes: [(Vec<u8>, Vec<i16>); 3],
+    bytes: Vec<u8>,
+    tables: Tables,
+}
+
+/// Those that a scan uses.
+#[derive(Default)]
+struct Tables {
+    means: [Option<Means>; 2],
+    runs: [Option<Runs>; 2],
+}
+
+impl Tables {
+    /// Makes those that are needed and were not those of the last file.
+    fn prepare(&mut self, codes: &[Option<Codes<'_>>; 4], components: &[Component]) -> Option<()> {
+        for component in components {
+            let means = &mut self.means[component.means];
+            let codes_of_means = codes[component.means]?;
+            if !means
+                .as_ref()
+                .is_some_and(|means| means.is_of(codes_of_means))
+            {
+                *means = Some(Means::new(codes_of_means)?);
+            }
+            let runs = &mut self.runs[component.runs];
+            let codes_of_runs = codes[2 + component.runs]?;
+            if !runs.as_ref().is_some_and(|runs| runs.is_of(codes_of_runs)) {
+                *runs = Some(Runs::new(codes_of_runs)?);
+            }
+        }
+        Some(())
+    }
+}
 
 /// A block's place in an MCU, and its tables.
 struct Block<'a> {
@@ -110,8 +147,8 @@ struct Block<'a> {
     column: usize,
     /// Blocks of the component in an MCU, across.
     across: usize,
-    dc: &'a Table,
-    ac: &'a Table,
+    means: &'a Means,
+    runs: &'a Runs,
 }
 
 /// Rows and columns, in order.
@@ -131,7 +168,7 @@ impl<'a> Jpeg<'a> {
     pub fn open(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
         let mut quantizations = [None; 4];
-        let mut tables = [const { None }; 4];
+        let mut tables = [None; 4];
         let mut frame: Option<&[u8]> = None;
         let (mut restart, mut jfif, mut adobe) = (0, false, None);
         let mut orientation = Orientation::NoTransforms;
@@ -161,7 +198,7 @@ impl<'a> Jpeg<'a> {
                     }
                     read_scan(segment, &ids, &mut jpeg.components)?;
                     let known = |component: &Component| {
-                        tables[component.dc].is_some() && tables[component.ac].is_some()
+                        tables[component.means].is_some() && tables[2 + component.runs].is_some()
                     };
                     return jpeg.components.iter().all(known).then_some(Self {
                         orientation,
@@ -213,20 +250,22 @@ impl<'a> Jpeg<'a> {
         let mut planes: Vec<Plane> = self
             .components
             .iter()
-            .zip(&mut memory.0)
+            .zip(&mut memory.planes)
             .map(|(component, memory)| {
                 let memory = std::mem::take(memory);
                 self.plane(component, most, part, BLOCK / shrink, memory)
             })
             .collect();
-        self.read(&mut planes, most)?;
+        memory.tables.prepare(&self.tables, &self.components)?;
+        let scan = Scan::new(self.scan, &mut memory.bytes);
+        self.read(&mut planes, most, scan, &memory.tables)?;
         let pixels = part.width * part.height * planes.len();
         output.resize(pixels, 0);
         let mut rows = color::Rows::new(part.width);
         for (y, row) in (part.top..).zip(output.chunks_exact_mut(part.width * planes.len())) {
             rows.write(&planes, y, part.left, row);
         }
-        for (memory, plane) in memory.0.iter_mut().zip(planes) {
+        for (memory, plane) in memory.planes.iter_mut().zip(planes) {
             *memory = (plane.samples, plane.coefficients);
         }
         Some(output)
@@ -239,7 +278,7 @@ impl<'a> Jpeg<'a> {
         most: [usize; 2],
         part: Part,
         side: usize,
-        (mut samples, mut coefficients): (Vec<u8>, Vec<i16>),
+        (samples, coefficients): (Vec<u8>, Vec<i16>),
     ) -> Plane {
         let mut ratio = [most[0] / component.across, most[1] / component.down];
         // Colours at half the resolution need no upsampling where twice as many points are transformed.
@@ -263,22 +302,30 @@ impl<'a> Jpeg<'a> {
             };
             [from / own, to.div_ceil(own)]
         });
-        let [across, down] = blocks.map(|[from, to]| to - from);
-        // All samples are written before they are read.
-        samples.resize(across * down * own * own, 0);
-        coefficients.resize(across * component.down * 64, 0);
-        Plane {
+        let mut plane = Plane {
             side: own,
             ratio,
             size,
             blocks,
             samples,
             coefficients,
-        }
+        };
+        let down = blocks[1][1] - blocks[1][0];
+        // All samples are written before they are read.
+        plane.samples.resize(plane.stride() * down * own, 0);
+        let coefficients = plane.groups() * component.down * idct::GROUP;
+        plane.coefficients.resize(coefficients, 0);
+        plane
     }
 
     /// Reads the scan as far as the planes go, and transforms their blocks.
-    fn read(&self, planes: &mut [Plane], most: [usize; 2]) -> Option<()> {
+    fn read(
+        &self,
+        planes: &mut [Plane],
+        most: [usize; 2],
+        scan: Scan<'_>,
+        tables: &Tables,
+    ) -> Option<()> {
         let mcus_across = self.width.div_ceil(BLOCK * most[0]);
         let rows_of = |(component, plane): (&Component, &Plane)| {
             let [[_, _], [from, to]] = plane.blocks;
@@ -289,20 +336,21 @@ impl<'a> Jpeg<'a> {
         let end = rows.iter().map(|row| row.1).max()?;
         let mut blocks = Vec::new();
         for (which, component) in self.components.iter().enumerate() {
-            let [dc, ac] = [component.dc, component.ac].map(|table| self.tables[table].as_ref());
+            let means = tables.means[component.means].as_ref();
+            let runs = tables.runs[component.runs].as_ref();
             for (row, column) in places(component.down, component.across) {
                 blocks.push(Block {
                     component: which,
                     row,
                     column,
                     across: component.across,
-                    dc: dc?,
-                    ac: ac?,
+                    means: means?,
+                    runs: runs?,
                 });
             }
         }
         let mut place = Place {
-            scan: Scan::new(self.scan),
+            scan,
             predictions: [0; 3],
             until_restart: self.restart,
         };
@@ -316,7 +364,7 @@ impl<'a> Jpeg<'a> {
                 return None;
             }
             for (component, plane) in self.components.iter().zip(&mut *planes) {
-                let across = plane.blocks_across();
+                let groups = plane.groups() * idct::GROUP;
                 let [from, to] = plane.blocks[1];
                 for j in 0..component.down {
                     let row = mcu_row * component.down + j;
@@ -324,7 +372,7 @@ impl<'a> Jpeg<'a> {
                         let stride = plane.stride();
                         let start = (row - from) * plane.side * stride;
                         idct::row(
-                            &plane.coefficients[j * across * 64..][..across * 64],
+                            &plane.coefficients[j * groups..][..groups],
                             &component.quantization,
                             plane.side,
                             &mut plane.samples[start..][..plane.side * stride],
@@ -338,7 +386,6 @@ impl<'a> Jpeg<'a> {
 }
 
 /// How far a scan was read.
-#[derive(Clone, Copy)]
 struct Place<'a> {
     scan: Scan<'a>,
     /// The last mean of each component's blocks.
@@ -357,40 +404,42 @@ fn read_row(
     mcus: usize,
     kept: bool,
 ) -> Option<()> {
-    // A copy can stay in registers.
     let Place {
-        mut scan,
-        mut predictions,
-        mut until_restart,
-    } = *place;
+        scan,
+        predictions,
+        until_restart,
+    } = place;
     for mcu in 0..mcus {
-        if restart > 0 && until_restart == 0 {
+        scan.ready()?;
+        if restart > 0 && *until_restart == 0 {
             scan.restart()?;
-            predictions = [0; 3];
-            until_restart = restart;
+            *predictions = [0; 3];
+            *until_restart = restart;
         }
-        until_restart = until_restart.wrapping_sub(1);
+        *until_restart = until_restart.wrapping_sub(1);
+        // A copy stays in registers.
+        let (bytes, mut bits) = (scan.bytes(), scan.bits);
         for block in blocks {
             let plane = &mut planes[block.component];
             let prediction = &mut predictions[block.component];
             let [from, to] = plane.blocks[0];
             let column = mcu * block.across + block.column;
-            *prediction = i32::wrapping_add(*prediction, scan.difference(block.dc)?);
+            let difference = bits.difference(bytes, block.means)?;
+            *prediction = prediction.wrapping_add(difference);
             if !kept || column < from || column >= to {
-                scan.skip(block.ac)?;
+                bits.block(bytes, block.runs, |_, _| {})?;
                 continue;
             }
-            let at = (block.row * (to - from) + column - from) * 64;
-            let coefficients = plane.coefficients[at..].first_chunk_mut::<64>()?;
-            coefficients[0] = *prediction as i16;
-            scan.block(block.ac, coefficients)?;
+            let (group, lane) = ((column - from) / idct::LANES, (column - from) % idct::LANES);
+            let at = (block.row * plane.groups() + group) * idct::GROUP;
+            let group = plane.coefficients[at..].first_chunk_mut::<{ idct::GROUP }>()?;
+            group[lane] = *prediction as i16;
+            bits.block(bytes, block.runs, |place, value| {
+                group[(place * idct::LANES + lane) % idct::GROUP] = value;
+            })?;
         }
+        scan.bits = bits;
     }
-    *place = Place {
-        scan,
-        predictions,
-        until_restart,
-    };
     Some(())
 }
 
@@ -408,18 +457,18 @@ fn read_quantizations(mut segment: &[u8], tables: &mut [Option<[i16; 64]>; 4]) -
     segment.is_empty().then_some(())
 }
 
-/// Tables 0 and 1 for DC, then 0 and 1 for AC.
-fn read_tables(mut segment: &[u8], tables: &mut [Option<Table>; 4]) -> Option<()> {
+/// Tables 0 and 1 of means, then 0 and 1 of the other coefficients.
+fn read_tables<'a>(mut segment: &'a [u8], tables: &mut [Option<Codes<'a>>; 4]) -> Option<()> {
     while let Some((&which, rest)) = segment.split_first() {
         let place = match which {
             0x00 | 0x01 => which,
             0x10 | 0x11 => which - 0x10 + 2,
             _ => return None,
         };
-        let (lengths, rest) = rest.split_first_chunk::<16>()?;
-        let count = lengths.iter().map(|&count| usize::from(count)).sum();
+        let (&counts, rest) = rest.split_first_chunk::<16>()?;
+        let count = counts.iter().map(|&count| usize::from(count)).sum();
         let (symbols, rest) = rest.split_at_checked(count)?;
-        tables[usize::from(place)] = Some(Table::new(lengths, symbols, place >= 2)?);
+        tables[usize::from(place)] = Some(Codes { counts, symbols });
         segment = rest;
     }
     Some(())
@@ -444,8 +493,8 @@ fn read_frame<'a>(frame: &[u8], quantizations: &[Option<[i16; 64]>; 4]) -> Optio
             across,
             down,
             quantization: *quantizations.get(usize::from(quantization))?.as_ref()?,
-            dc: 0,
-            ac: 0,
+            means: 0,
+            runs: 0,
         })
     };
     let components: Option<Vec<_>> = components.as_chunks().0.iter().map(component).collect();
@@ -460,7 +509,7 @@ fn read_frame<'a>(frame: &[u8], quantizations: &[Option<[i16; 64]>; 4]) -> Optio
         height,
         orientation: Orientation::NoTransforms,
         components,
-        tables: [const { None }; 4],
+        tables: [None; 4],
         restart: 0,
         scan: &[],
     })
@@ -480,8 +529,8 @@ fn read_scan(segment: &[u8], ids: &[u8], components: &mut [Component]) -> Option
         if selected != id || tables & 0xee != 0 {
             return None;
         }
-        component.dc = usize::from(tables >> 4);
-        component.ac = 2 + usize::from(tables & 1);
+        component.means = usize::from(tables >> 4);
+        component.runs = usize::from(tables & 1);
     }
     Some(())
 }

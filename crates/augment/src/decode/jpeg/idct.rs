@@ -1,35 +1,27 @@
-//! The inverse cosine transform of blocks.
+//! The inverse cosine transform of blocks, sixteen at a time: what is done for one is done for all at once.
 
 use multiversion::multiversion;
 
-/// Transforms a row of blocks to `side` lines of samples, `side` a block.
+/// Blocks that are transformed together. Coefficient k of block i is at [`LANES`]·k + i, a [`GROUP`] in all.
+pub(super) const LANES: usize = 16;
+pub(super) const GROUP: usize = 64 * LANES;
+
+type Lanes = [i32; LANES];
+
+/// Transforms a row of groups to `side` lines of samples, `side` a block.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn row(coefficients: &[i16], quantization: &[i16; 64], side: usize, samples: &mut [u8]) {
-    let blocks = coefficients.as_chunks::<64>().0;
-    let stride = blocks.len() * side;
-    for (i, block) in blocks.iter().enumerate() {
-        let output = &mut samples[i * side..];
+    let groups = coefficients.as_chunks::<GROUP>().0;
+    let stride = groups.len() * LANES * side;
+    for (i, group) in groups.iter().enumerate() {
+        let output = &mut samples[i * LANES * side..];
         match side {
-            8 if block[1..] == [0; 63] => {
-                let level = descale(i32::from(block[0]) * i32::from(quantization[0]), 3);
-                for line in 0..8 {
-                    output[line * stride..][..8].fill(sample(level));
-                }
-            }
-            8 => whole(block, quantization, output, stride),
-            4 => part::<4>(block, quantization, &BASIS_4, output, stride),
-            2 => part::<2>(block, quantization, &BASIS_2, output, stride),
-            _ => {
-                let mean = i32::from(block[0]) * i32::from(quantization[0]);
-                output[0] = sample(descale(mean, 3));
-            }
+            8 => whole(group, quantization, output, stride),
+            4 => part::<4>(group, quantization, &BASIS_4, output, stride),
+            2 => part::<2>(group, quantization, &BASIS_2, output, stride),
+            _ => part::<1>(group, quantization, &BASIS_1, output, stride),
         }
     }
-}
-
-#[inline(always)]
-fn sample(level: i32) -> u8 {
-    (level + 128).clamp(0, 255) as u8
 }
 
 #[inline(always)]
@@ -37,45 +29,53 @@ fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-type Lanes = [i32; 8];
-
-/// libjpeg's accurate integer transform (`jidctint.c`): Loeffler, Ligtenberg and Moschytz, "Practical Fast 1-D DCT
-/// Algorithms with 11 Multiplications" (1989), in 13 fractional bits.
+/// The coefficients at one place, as they were before they were divided.
 #[inline(always)]
-fn whole(block: &[i16; 64], quantization: &[i16; 64], output: &mut [u8], stride: usize) {
-    let mut lines = [[0; 8]; 8];
-    for line in 0..8 {
-        for i in 0..8 {
-            let at = 8 * line + i;
-            lines[line][i] = i32::from(block[at]) * i32::from(quantization[at]);
-        }
+fn multiplied(group: &[i16; GROUP], quantization: &[i16; 64], at: usize) -> Lanes {
+    let mut values = [0; LANES];
+    for i in 0..LANES {
+        values[i] = i32::from(group[at * LANES + i]) * i32::from(quantization[at]);
     }
-    lines = transpose(transform(lines, 11));
-    lines = transpose(transform(lines, 18));
-    for (line, levels) in lines.iter().enumerate() {
-        let output = &mut output[line * stride..][..8];
-        for (output, &level) in output.iter_mut().zip(levels) {
-            *output = sample(level);
+    values
+}
+
+/// Writes the samples of one line of all blocks.
+#[inline(always)]
+fn store<const SIDE: usize>(levels: &[Lanes; SIDE], output: &mut [u8]) {
+    let blocks = output.as_chunks_mut::<SIDE>().0;
+    for i in 0..LANES {
+        for x in 0..SIDE {
+            blocks[i][x] = levels[x][i].wrapping_add(128).clamp(0, 255) as u8;
         }
     }
 }
 
+/// Columns first, then rows.
 #[inline(always)]
-fn transpose(lines: [Lanes; 8]) -> [Lanes; 8] {
-    let mut columns = [[0; 8]; 8];
-    for i in 0..8 {
-        for j in 0..8 {
-            columns[i][j] = lines[j][i];
+fn whole(group: &[i16; GROUP], quantization: &[i16; 64], output: &mut [u8], stride: usize) {
+    let mut lines = [[[0; LANES]; 8]; 8];
+    for column in 0..8 {
+        let mut x = [[0; LANES]; 8];
+        for k in 0..8 {
+            x[k] = multiplied(group, quantization, 8 * k + column);
+        }
+        let y = transform(&x, 11);
+        for k in 0..8 {
+            lines[k][column] = y[k];
         }
     }
-    columns
+    for (line, x) in lines.iter().enumerate() {
+        store(&transform(x, 18), &mut output[line * stride..][..8 * LANES]);
+    }
 }
 
-/// Of eight columns at once. Damaged files may overflow; they wrap.
+/// libjpeg's accurate integer transform (`jidctint.c`) of eight frequencies to eight points: Loeffler, Ligtenberg and
+/// Moschytz, "Practical Fast 1-D DCT Algorithms with 11 Multiplications" (1989), in 13 fractional bits. Damaged files may
+/// overflow; they wrap.
 #[inline(always)]
-fn transform(x: [Lanes; 8], bits: u32) -> [Lanes; 8] {
-    let mut y = [[0; 8]; 8];
-    for i in 0..8 {
+fn transform(x: &[Lanes; 8], bits: u32) -> [Lanes; 8] {
+    let mut y = [[0; LANES]; 8];
+    for i in 0..LANES {
         let [x0, x1, x2, x3] = [x[0][i], x[1][i], x[2][i], x[3][i]];
         let [x4, x5, x6, x7] = [x[4][i], x[5][i], x[6][i], x[7][i]];
         // Even frequencies.
@@ -110,7 +110,6 @@ fn transform(x: [Lanes; 8], bits: u32) -> [Lanes; 8] {
     }
     y
 }
-
 /// 2¹³·c_k·cos((2n + 1)kπ/2N)/2 for N = 4, c_0 = 1/√2: the orthonormal transform's √(2/N)·c_k·cos, by √(N/8) for the
 /// larger block's coefficients.
 const BASIS_4: [[i32; 4]; 4] = [
@@ -122,36 +121,47 @@ const BASIS_4: [[i32; 4]; 4] = [
 
 const BASIS_2: [[i32; 2]; 2] = [[2896, 2896], [2896, -2896]];
 
+const BASIS_1: [[i32; 1]; 1] = [[2896]];
+
 /// The transform of the lowest frequencies to fewer points: sample n of N is Σ_k basis\[n\]\[k\]·coefficient k, along
 /// both sides.
 #[inline(always)]
 fn part<const N: usize>(
-    block: &[i16; 64],
+    group: &[i16; GROUP],
     quantization: &[i16; 64],
     basis: &[[i32; N]; N],
     output: &mut [u8],
     stride: usize,
 ) {
-    let mut half = [[0_i32; N]; N];
-    for (line, basis) in half.iter_mut().zip(basis) {
-        for (column, sum) in line.iter_mut().enumerate() {
-            for (k, &weight) in basis.iter().enumerate() {
-                let at = 8 * k + column;
-                let value = i32::from(block[at]) * i32::from(quantization[at]);
-                *sum = sum.wrapping_add(value.wrapping_mul(weight));
-            }
-            *sum = descale(*sum, 11);
+    let mut lines = [[[0; LANES]; N]; N];
+    for column in 0..N {
+        let mut x = [[0; LANES]; N];
+        for k in 0..N {
+            x[k] = multiplied(group, quantization, 8 * k + column);
+        }
+        for n in 0..N {
+            lines[n][column] = product(&x, &basis[n], 11);
         }
     }
-    for (line, half) in half.iter().enumerate() {
-        for (output, basis) in output[line * stride..][..N].iter_mut().zip(basis) {
-            let mut sum = 0_i32;
-            for (a, b) in half.iter().zip(basis) {
-                sum = sum.wrapping_add(a.wrapping_mul(*b));
-            }
-            *output = sample(descale(sum, 15));
+    for (line, x) in lines.iter().enumerate() {
+        let mut levels = [[0; LANES]; N];
+        for n in 0..N {
+            levels[n] = product(x, &basis[n], 15);
         }
+        store(&levels, &mut output[line * stride..][..N * LANES]);
     }
+}
+
+#[inline(always)]
+fn product<const N: usize>(x: &[Lanes; N], basis: &[i32; N], bits: u32) -> Lanes {
+    let mut sums = [0_i32; LANES];
+    for i in 0..LANES {
+        for k in 0..N {
+            sums[i] = sums[i].wrapping_add(x[k][i].wrapping_mul(basis[k]));
+        }
+        sums[i] = descale(sums[i], bits);
+    }
+    sums
 }
 
 #[cfg(test)]
@@ -181,23 +191,28 @@ mod tests {
     fn matches_the_definition() {
         let mut draws = evenkeel_random::Key::from_seed(1).draws();
         for round in 0..200 {
-            let mut coefficients = [0_i16; 128];
+            let mut blocks = [[0_i16; 64]; 2 * LANES];
             let quantization: [i16; 64] = std::array::from_fn(|i| (i + 1) as i16);
-            for block in coefficients.as_chunks_mut::<64>().0 {
+            for block in &mut blocks {
                 block[0] = draws.below(1600) as i16 - 800;
                 for _ in 0..round % 12 {
                     let at = draws.below(64) as usize;
                     block[at] = draws.below(21) as i16 - 10;
                 }
             }
+            let mut coefficients = [0; 2 * GROUP];
+            for (i, value) in coefficients.iter_mut().enumerate() {
+                *value = blocks[i / GROUP * LANES + i % LANES][i % GROUP / LANES];
+            }
             for side in [1, 2, 4, 8] {
-                let mut samples = vec![0; 2 * side * side];
+                let stride = blocks.len() * side;
+                let mut samples = vec![0; stride * side];
                 row(&coefficients, &quantization, side, &mut samples);
-                for (i, block) in coefficients.as_chunks::<64>().0.iter().enumerate() {
+                for (i, block) in blocks.iter().enumerate() {
                     let expected = naive(block, &quantization, side);
                     for (at, expected) in expected.iter().enumerate() {
                         let (x, y) = (at % side, at / side);
-                        let found = f64::from(samples[y * 2 * side + i * side + x]);
+                        let found = f64::from(samples[y * stride + i * side + x]);
                         assert!((found - expected).abs() < 0.7, "{side}: {found} {expected}");
                     }
                 }
