@@ -387,7 +387,7 @@ mod tests {
             let all = run(seed);
             assert_eq!(all, run(seed));
             assert!(
-                mean(&all[140..]) < mean(&all[..60]) - 0.3,
+                mean(&all[140..]) < mean(&all[..60]) - 0.15,
                 "{} {}",
                 mean(&all[..60]),
                 mean(&all[140..])
