@@ -24,7 +24,7 @@ use crate::exit::{DONE, Failure, interrupted};
 use crate::pool::{device_name, share_out, train_all};
 use crate::progress::bar;
 use crate::say::{say, tell};
-use crate::train::{recipe_text, stop_on_signals};
+use crate::train::{folder_of_now, recipe_text, stop_on_signals};
 use crate::trial::Answer;
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode, Failure> {
@@ -34,7 +34,10 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode, Failure> {
     let mut search = match &args.resume {
         Some(folder) => Search::open(folder)?,
         None => {
-            let folder = args.out.clone().unwrap_or_else(default_folder);
+            let folder = args
+                .out
+                .clone()
+                .unwrap_or_else(|| folder_of_now("searches"));
             Search::begin(&folder, &settings(args)?)?
         }
     };
@@ -121,11 +124,6 @@ fn settings(args: &SearchArgs) -> Result<Settings, Failure> {
 fn absolute(source: &str) -> Result<String, Failure> {
     let source: evenkeel_lab::data::Source = source.parse()?;
     Ok(source.absolute().to_string())
-}
-
-fn default_folder() -> PathBuf {
-    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-    Path::new("searches").join(now.to_string())
 }
 
 fn stopped(folder: &Path) -> ExitCode {

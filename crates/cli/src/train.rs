@@ -34,7 +34,7 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Some(path) => (RunFolder::new(path), None),
         None => {
             let recipe = recipe(args)?;
-            let folder = RunFolder::new(args.out.clone().unwrap_or_else(default_folder));
+            let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| folder_of_now("runs")));
             (folder, Some(recipe))
         }
     };
@@ -215,8 +215,9 @@ fn read_recipe(name: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
 }
 
-fn default_folder() -> PathBuf {
-    Path::new("runs").join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())
+/// A folder named by the time in UTC, inside another.
+pub fn folder_of_now(parent: &str) -> PathBuf {
+    Path::new(parent).join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())
 }
 
 fn print_json(folder: &RunFolder, run: &Run) -> Result<(), Failure> {

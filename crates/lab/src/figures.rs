@@ -150,7 +150,7 @@ pub(crate) fn shown(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
     }
 }
 
-fn picture(image: &Image) -> Option<Picture> {
+pub(crate) fn picture(image: &Image) -> Option<Picture> {
     let size = |value: usize| u32::try_from(value).ok();
     let (width, height) = (size(image.width())?, size(image.height())?);
     Picture::new(

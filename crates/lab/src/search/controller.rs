@@ -7,8 +7,8 @@
 
 use evenkeel_random::Draws;
 
+use super::children::{Child, Propose, children};
 use super::policy::Harm;
-use super::random::{Child, children};
 use super::space::{MOST_TENTHS, Space, SubPolicy};
 use super::{Found, Sitting};
 use crate::Error;
@@ -23,29 +23,24 @@ pub(super) fn search(
     space: &Space,
     harms: &[Harm],
 ) -> Result<Found, Error> {
-    let mut draws = sitting.key("controller").draws();
-    let controller = std::cell::RefCell::new(Controller::new(space));
-    let (found, _) = children(
+    let draws = sitting.key("controller").draws();
+    children(
         sitting,
         harms,
         "controller",
-        |count| {
-            let controller = controller.borrow();
-            (0..count).map(|_| controller.policy(&mut draws)).collect()
-        },
-        |round| controller.borrow_mut().learn(round),
-    )?;
-    Ok(found)
+        &mut Controller::new(space, draws),
+    )
 }
 
 /// For each step of a sub-policy, the logits of its transform, tenths of probability and level.
 struct Controller {
     space: Space,
+    draws: Draws,
     logits: Vec<[Vec<f64>; 3]>,
 }
 
 impl Controller {
-    fn new(space: &Space) -> Self {
+    fn new(space: &Space, draws: Draws) -> Self {
         let step = || {
             [
                 vec![0.0; space.transforms.len()],
@@ -56,20 +51,31 @@ impl Controller {
         Self {
             logits: (0..space.steps).map(|_| step()).collect(),
             space: space.clone(),
+            draws,
         }
     }
 
-    fn policy(&self, draws: &mut Draws) -> Vec<SubPolicy> {
+    fn policy(&mut self) -> Vec<SubPolicy> {
+        let Self {
+            space,
+            draws,
+            logits,
+        } = self;
         let sub_policy = |_| {
-            let steps = self.logits.iter().map(|[transform, tenths, level]| {
+            let steps = logits.iter().map(|[transform, tenths, level]| {
                 let mut choose = |logits: &[f64]| choose(&probabilities(logits), draws);
                 let (transform, tenths) = (choose(transform), choose(tenths));
-                self.space
-                    .step(transform, 1 + tenths as u8, choose(level) as u8)
+                space.step(transform, 1 + tenths as u8, choose(level) as u8)
             });
             steps.collect()
         };
-        (0..self.space.sub_policies).map(sub_policy).collect()
+        (0..space.sub_policies).map(sub_policy).collect()
+    }
+}
+
+impl Propose for Controller {
+    fn propose(&mut self, count: u64) -> Vec<Vec<SubPolicy>> {
+        (0..count).map(|_| self.policy()).collect()
     }
 
     /// θ ← θ + η·Σ A·∇log π: of a softmax, ∇log π(k) is the one of k less the probabilities.
@@ -86,20 +92,9 @@ impl Controller {
             let advantage = (accuracy - mean) / deviation;
             for steps in policy {
                 for (index, step) in steps.iter().enumerate() {
-                    let Some(transform) = self
-                        .space
-                        .transforms
-                        .iter()
-                        .position(|t| *t == step.transform)
-                    else {
-                        continue;
-                    };
-                    let tenths = (step.probability * f64::from(MOST_TENTHS)).round() as usize;
-                    let level = usize::from(step.level - self.space.levels[0]);
-                    for (number, chosen) in [transform, tenths.max(1) - 1, level]
-                        .into_iter()
-                        .enumerate()
-                    {
+                    let (transform, tenths, level) = self.space.numbers(step);
+                    let chosen = [transform, usize::from(tenths) - 1, usize::from(level)];
+                    for (number, chosen) in chosen.into_iter().enumerate() {
                         let known = softmax(&before[index][number]);
                         let logits = &mut self.logits[index][number];
                         for (k, logit) in logits.iter_mut().enumerate() {
@@ -143,34 +138,28 @@ mod tests {
     #[test]
     fn it_moves_towards_what_is_rewarded() {
         let space = Space::default();
-        let mut controller = Controller::new(&space);
-        let mut draws = Key::from_seed(3).draws();
+        let mut controller = Controller::new(&space, Key::from_seed(3).draws());
         let share = |policies: &[Vec<SubPolicy>]| {
             let steps = policies.iter().flatten().flatten();
             let all = steps.clone().count() as f64;
             steps.filter(|s| s.transform == Transform::Rotate).count() as f64 / all
         };
-        let sample = |controller: &Controller, draws: &mut Draws| -> Vec<Vec<SubPolicy>> {
-            (0..100).map(|_| controller.policy(draws)).collect()
-        };
-        let before = share(&sample(&controller, &mut draws));
+        let before = share(&controller.propose(100));
         for _ in 0..40 {
             let round: Vec<Child> = (0..8)
                 .map(|_| {
-                    let policy = controller.policy(&mut draws);
+                    let policy = controller.policy();
                     let reward = 0.8 + 0.1 * share(std::slice::from_ref(&policy));
                     (policy, reward)
                 })
                 .collect();
             controller.learn(&round);
         }
-        let after = share(&sample(&controller, &mut draws));
+        let after = share(&controller.propose(100));
         assert!(before < 0.1 && after > 0.4, "{before} {after}");
         // Equal rewards teach nothing.
         let logits = controller.logits.clone();
-        let same: Vec<Child> = (0..8)
-            .map(|_| (controller.policy(&mut draws), 0.5))
-            .collect();
+        let same: Vec<Child> = (0..8).map(|_| (controller.policy(), 0.5)).collect();
         controller.learn(&same);
         assert_eq!(controller.logits, logits);
     }

@@ -16,9 +16,10 @@ use std::convert::Infallible;
 use tpe::density_estimation::DefaultEstimatorBuilder;
 use tpe::{TpeOptimizer, TpeOptimizerBuilder};
 
+use super::children::mean;
 use super::policy::Policy;
 use super::space::{MOST_TENTHS, Space, SubPolicy, in_words};
-use super::trial::{HeldOut, Outcome, Score, Task, Trial};
+use super::trial::{HeldOut, Score, Task, Trial};
 use super::{Found, Sitting, Tried};
 use crate::Error;
 
@@ -29,7 +30,7 @@ const RANDOM_ROUNDS: u64 = 3;
 /// What each fold gives to the policy.
 const BEST: usize = 10;
 
-/// A round of a fold.
+/// A fold's candidates.
 struct Fold {
     sampler: Sampler,
     tried: Vec<(SubPolicy, f64)>,
@@ -97,15 +98,17 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
             .zip(outcomes.chunks(ways.len()))
         {
             let mut gains = vec![0.0; candidates.len()];
+            let mut seconds = 0.0;
             for outcome in outcomes {
-                let matched = matched(outcome)?;
+                let matched = outcome.clone().matched()?;
                 training.extend(matched.training_seconds);
-                scoring.push(matched.scoring_seconds / candidates.len().max(1) as f64);
-                for (gain, score) in gains.iter_mut().zip(matched.scores) {
+                seconds += matched.scoring_seconds;
+                for (gain, score) in gains.iter_mut().zip(matched.candidates) {
                     *gain += (score.loss - matched.plain.loss) / ways.len() as f64;
                 }
-                fold.plain.get_or_insert(*matched.plain);
+                fold.plain.get_or_insert(matched.plain);
             }
+            scoring.push(seconds / candidates.len() as f64);
             for (candidate, gain) in candidates.into_iter().zip(gains) {
                 fold.sampler.learn(&candidate, gain);
                 fold.tried.push((candidate, gain));
@@ -123,10 +126,6 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
         .iter()
         .filter_map(|fold| fold.plain.map(|plain| plain.loss))
         .collect();
-    let mean = |values: &[f64]| {
-        let sum: f64 = values.iter().sum();
-        (!values.is_empty()).then(|| sum / values.len() as f64)
-    };
     Ok(Found {
         policy: Policy::of(chosen),
         settings: Vec::new(),
@@ -147,36 +146,6 @@ fn ways(sitting: &Sitting<'_>) -> Vec<(String, Option<String>)> {
         ways.push((back.to_toml(), Some(source)));
     }
     ways
-}
-
-struct Matched<'a> {
-    plain: &'a Score,
-    scores: &'a [Score],
-    training_seconds: Option<f64>,
-    scoring_seconds: f64,
-}
-
-fn matched(outcome: &Outcome) -> Result<Matched<'_>, Error> {
-    match outcome {
-        Outcome::Matched {
-            plain,
-            candidates,
-            training_seconds,
-            scoring_seconds,
-        } => Ok(Matched {
-            plain,
-            scores: candidates,
-            training_seconds: *training_seconds,
-            scoring_seconds: *scoring_seconds,
-        }),
-        Outcome::Diverged(how) => Err(Error::Unfit(format!(
-            "the training of a fold diverged ({how}), so nothing can be matched by its net; try a lower \
-             optimizer.learning_rate"
-        ))),
-        Outcome::Trained { .. } => Err(Error::Unfit(
-            "the journal has a training's outcome where scores are expected".into(),
-        )),
-    }
 }
 
 /// As they were scored: round after round, fold after fold.
@@ -297,21 +266,15 @@ impl Sampler {
     fn learn(&mut self, candidate: &SubPolicy, gain: f64) {
         let middle = |whole: usize| whole as f64 + 0.5;
         for ([transform, tenths, level], step) in self.numbers.iter_mut().zip(candidate) {
-            let place = self
-                .space
-                .transforms
-                .iter()
-                .position(|t| *t == step.transform)
-                .expect("candidates are of the space");
-            let tenth = (step.probability * f64::from(MOST_TENTHS)).round() as usize;
+            let (place, tenths_found, above_least) = self.space.numbers(step);
             // What has no levels says nothing of them.
             let strength = match step.transform.has_levels() {
-                true => middle(usize::from(step.level - self.space.levels[0])),
+                true => middle(above_least.into()),
                 false => f64::NAN,
             };
             for (optimizer, number) in [
                 (transform, middle(place)),
-                (tenths, middle(tenth.max(1) - 1)),
+                (tenths, middle(usize::from(tenths_found) - 1)),
                 (level, strength),
             ] {
                 optimizer

@@ -1,10 +1,8 @@
 //! RandAugment's grid: so many transforms, all of one strength, over the space's transforms.
 
-use evenkeel_augment::PolicyStep;
-
+use super::children::{accuracies, mean};
 use super::policy::{Harm, Policy};
-use super::random::{accuracies, mean};
-use super::space::Space;
+use super::space::{Space, SubPolicy, single};
 use super::trial::Trial;
 use super::{Found, Sitting, Tried};
 use crate::Error;
@@ -75,14 +73,8 @@ fn policies(space: &Space) -> Vec<(String, Policy)> {
         .collect();
     levels.dedup();
     let policy = |count: usize, level: u8| {
-        let step = |&transform| {
-            vec![PolicyStep {
-                transform,
-                probability: 1.0,
-                level,
-            }]
-        };
-        let mut layer: Vec<_> = space.transforms.iter().map(step).collect();
+        let transforms = space.transforms.iter();
+        let mut layer: Vec<SubPolicy> = transforms.map(|&t| single(t, 1.0, level)).collect();
         // Nothing is one of RandAugment's transforms.
         layer.push(Vec::new());
         let name = format!("{count} of level {level}");

@@ -1,11 +1,10 @@
 //! Successive halving: many short trainings of whole recipes, the best third of them three times as long, and so on.
 
-use evenkeel_augment::PolicyStep;
 use evenkeel_random::Draws;
 
+use super::children::{accuracies, mean};
 use super::policy::{Harm, Policy};
-use super::random::{accuracies, mean};
-use super::space::Space;
+use super::space::{Space, single};
 use super::trial::Trial;
 use super::{Found, Sitting, Tried};
 use crate::Error;
@@ -91,22 +90,12 @@ pub(super) fn search(
 fn candidate(space: &Space, draws: &mut Draws) -> Candidate {
     let policy = match draws.below(3) {
         0 => Policy::default(),
-        1 => Policy::of(
-            (0..space.sub_policies)
-                .map(|_| space.sub_policy(draws))
-                .collect(),
-        ),
+        1 => Policy::of(space.policy(draws)),
         _ => {
             // One transform of any kind, as in TrivialAugment, up to a strength.
             let level = space.levels[0] + draws.below(u32::from(space.level_count())) as u8;
-            let step = |&transform| {
-                vec![PolicyStep {
-                    transform,
-                    probability: 1.0,
-                    level,
-                }]
-            };
-            Policy::of(space.transforms.iter().map(step).collect())
+            let transforms = space.transforms.iter();
+            Policy::of(transforms.map(|&t| single(t, 1.0, level)).collect())
         }
     };
     let choices: [(&str, &[&str]); 4] = [

@@ -129,18 +129,18 @@ mod tests {
     use std::fs;
 
     use super::super::tests::{settings, trial};
-    use super::super::trial::Score;
+    use super::super::trial::{Score, Trained};
     use super::*;
 
     fn outcome(loss: f64) -> Outcome {
-        Outcome::Trained {
+        Outcome::Trained(Trained {
             score: Score {
                 loss,
                 accuracy: 0.1 + 0.2,
             },
             predicted: vec![1, 0, 1],
             seconds: 1.5,
-        }
+        })
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! description and the data. So trials can be done by any process, in any order, and a search that was killed is
 //! begun anew with what its journal knows, to the same result.
 
+mod children;
 mod controller;
 mod density;
 mod grid;
@@ -26,10 +27,11 @@ use serde::{Deserialize, Serialize};
 pub use policy::{Harm, Policy};
 pub use result::{Finding, conclude, final_arms};
 pub use space::{Space, SubPolicy};
-pub use trial::{HeldOut, Outcome, Score, Task, Trial, Worker};
+pub use trial::{HeldOut, Matched, Outcome, Score, Task, Trained, Trial, Worker};
 
 use crate::Error;
-use crate::data::{Dataset, Kind, Source};
+use crate::data::{Dataset, Kind, preparation};
+use crate::figures::shown;
 use crate::recipe::Recipe;
 use journal::Journal;
 
@@ -116,6 +118,17 @@ impl Settings {
     /// The recipe.
     pub fn recipe(&self) -> Result<Recipe, Error> {
         Ok(Recipe::parse(&self.recipe, "the search's recipe", &[])?)
+    }
+
+    /// The held-out examples of short and whole trainings: the validation source, or the first fold.
+    fn held_out(&self) -> HeldOut {
+        HeldOut {
+            fold: match self.validation {
+                Some(_) => None,
+                None => Some([0, self.folds, self.seed]),
+            },
+            validation: self.validation.clone(),
+        }
     }
 
     fn validate(&self, recipe: &Recipe) -> Result<(), Error> {
@@ -291,17 +304,6 @@ impl Sitting<'_> {
         (self.tell)(&self.standing);
     }
 
-    /// The held-out examples of short and whole trainings: the validation source, or the first fold.
-    pub fn held_out(&self) -> HeldOut {
-        HeldOut {
-            fold: match self.settings.validation {
-                Some(_) => None,
-                None => Some([0, self.settings.folds, self.settings.seed]),
-            },
-            validation: self.settings.validation.clone(),
-        }
-    }
-
     /// A training of the recipe with a policy and other changes, for this share of its epochs.
     pub fn training(
         &self,
@@ -318,7 +320,7 @@ impl Sitting<'_> {
         recipe.seed = seed;
         Ok(Trial {
             recipe: recipe.to_toml(),
-            held_out: self.held_out(),
+            held_out: self.settings.held_out(),
             task: Task::Train,
         })
     }
@@ -400,19 +402,23 @@ impl Search {
         tell: &mut dyn FnMut(&Standing),
     ) -> Result<Finding, Error> {
         let recipe = self.settings.recipe()?;
-        let source: Source = recipe.data.source.parse()?;
-        let data = Dataset::open_with(&source, &recipe.images())?;
+        let data = recipe.open_data()?;
         let Kind::Images { channels, .. } = data.kind else {
             return Err(Error::Unfit(format!(
-                "{source}: policies are for images, and this is a table"
+                "{}: policies are for images, and this is a table",
+                data.name
             )));
         };
         if let Some(validation) = &self.settings.validation {
             let other = Dataset::open_with(&validation.parse()?, &recipe.other_images())?;
             safety::expect_no_test_image(&data, &other, validation)?;
         }
-        let classes = data.classes.clone();
-        drop(data);
+        let (classes, preparation) = (data.classes.clone(), preparation(&data));
+        let mut all = 0..data.train.len();
+        let example = all.find_map(|index| shown(&data.train, &data.kind, index));
+        let divided = self.settings.held_out().divide(data, &recipe)?;
+        let labels = divided.test.labels().to_vec();
+        drop(divided);
         let before = self.journal.seconds;
         let trials = self.journal.len();
         let mut sitting = Sitting {
@@ -433,7 +439,7 @@ impl Search {
             },
         };
         let space = self.settings.space.without(&[], channels == 1);
-        let harms = safety::harms(&mut sitting, &space)?;
+        let harms = safety::harms(&mut sitting, &space, &labels)?;
         let everywhere = safety::altogether(&harms, classes.len());
         let space = space.without(&everywhere, false);
         let found = match space.transforms.is_empty() {
@@ -453,6 +459,8 @@ impl Search {
             classes,
             trials: self.journal.len() as u64,
             seconds,
+            preparation,
+            example,
         })
     }
 }

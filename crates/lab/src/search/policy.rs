@@ -60,15 +60,10 @@ impl Policy {
     }
 
     fn plain_operations(&self) -> Vec<Operation> {
-        let layers = self.layers.iter().map(|sub_policies| {
-            Operation::AutoAugment(AutoAugment {
-                policy: AutoAugmentPolicy::Custom(sub_policies.clone()),
-                magnitudes: Dialect::Torchvision,
-                interpolation: Interpolation::Nearest,
-                fill: 0,
-            })
-        });
-        layers.collect()
+        let layers = self.layers.iter().cloned();
+        layers
+            .map(|sub_policies| auto_augment(AutoAugmentPolicy::Custom(sub_policies)))
+            .collect()
     }
 
     /// As operations of a pipeline, each class without what harms it.
@@ -106,6 +101,16 @@ impl Policy {
     pub(crate) fn steps(&self) -> impl Iterator<Item = &evenkeel_augment::PolicyStep> {
         self.layers.iter().flatten().flatten()
     }
+}
+
+/// A policy in torchvision's dialect, whose levels those of a space are.
+pub(crate) fn auto_augment(policy: AutoAugmentPolicy) -> Operation {
+    Operation::AutoAugment(AutoAugment {
+        policy,
+        magnitudes: Dialect::Torchvision,
+        interpolation: Interpolation::Nearest,
+        fill: 0,
+    })
 }
 
 /// The recipe's operations with a policy's among them: behind its crops and flips, before it erases anything, as in

@@ -1,133 +1,31 @@
 //! Short trainings with policies at random: what a search must beat.
 
-use super::policy::{Harm, Policy};
-use super::space::{Space, SubPolicy, in_words};
-use super::trial::{Outcome, Trial};
-use super::{Found, Sitting, Tried};
-use crate::Error;
+use evenkeel_random::Draws;
 
-/// Policies that are trained with at a time.
-pub(super) const ROUND: u64 = 8;
-/// Their trainings last this share of the recipe's.
-pub(super) const SHARE: f64 = 1.0 / 3.0;
-/// How many of the best policies make the winner: five, as in AutoAugment's paper.
-const BEST: usize = 5;
+use super::children::{Propose, children};
+use super::policy::Harm;
+use super::space::{Space, SubPolicy};
+use super::{Found, Sitting};
+use crate::Error;
 
 pub(super) fn search(
     sitting: &mut Sitting<'_>,
     space: &Space,
     harms: &[Harm],
 ) -> Result<Found, Error> {
-    let mut draws = sitting.key("random").draws();
-    children(
-        sitting,
-        harms,
-        "random",
-        |count| {
-            let policy = |_| {
-                let sub_policies = (0..space.sub_policies).map(|_| space.sub_policy(&mut draws));
-                sub_policies.collect()
-            };
-            (0..count).map(policy).collect()
-        },
-        |_| (),
-    )
-    .map(|(found, _)| found)
+    let draws = sitting.key("random").draws();
+    children(sitting, harms, "random", &mut Random { space, draws })
 }
 
-/// A policy and the accuracy of its training.
-pub(super) type Child = (Vec<SubPolicy>, f64);
+struct Random<'a> {
+    space: &'a Space,
+    draws: Draws,
+}
 
-/// Rounds of short trainings with policies that `propose` makes, so many at a time; `learn` is told of each round.
-/// The winner has the sub-policies of the best ones.
-pub(super) fn children(
-    sitting: &mut Sitting<'_>,
-    harms: &[Harm],
-    stage: &'static str,
-    mut propose: impl FnMut(u64) -> Vec<Vec<SubPolicy>>,
-    mut learn: impl FnMut(&[Child]),
-) -> Result<(Found, Vec<Child>), Error> {
-    let most = sitting.settings.candidates;
-    let seed = sitting.settings.seed;
-    let plain = sitting.training(&Policy::default(), harms, &[], SHARE, seed)?;
-    sitting.tell(stage, 0, most, None);
-    let (plain, _) = accuracies(sitting, &[plain])?;
-    let mut tried: Vec<Child> = Vec::new();
-    let mut times = Vec::new();
-    while (tried.len() as u64) < most {
-        let policies = propose(ROUND.min(most - tried.len() as u64));
-        let trial = |policy: &Vec<SubPolicy>| {
-            sitting.training(&Policy::of(policy.clone()), harms, &[], SHARE, seed)
-        };
-        let trials: Vec<Trial> = policies.iter().map(trial).collect::<Result<_, _>>()?;
-        if !sitting.may_begin(&trials) {
-            break;
-        }
-        let (accuracies, seconds) = accuracies(sitting, &trials)?;
-        times.extend(seconds);
-        let round: Vec<Child> = policies.into_iter().zip(accuracies).collect();
-        learn(&round);
-        tried.extend(round);
-        let best = tried
-            .iter()
-            .map(|(_, accuracy)| *accuracy)
-            .fold(f64::NAN, f64::max);
-        let best = format!(
-            "accuracy {:.2} %, {:.2} % without",
-            100.0 * best,
-            100.0 * plain[0]
-        );
-        sitting.tell(stage, tried.len() as u64, most, Some(best));
+impl Propose for Random<'_> {
+    fn propose(&mut self, count: u64) -> Vec<Vec<SubPolicy>> {
+        (0..count)
+            .map(|_| self.space.policy(&mut self.draws))
+            .collect()
     }
-    let mut order: Vec<&Child> = tried.iter().collect();
-    order.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let chosen = order.iter().filter(|(_, accuracy)| *accuracy > plain[0]);
-    let chosen = chosen.take(BEST).flat_map(|(policy, _)| policy.clone());
-    let found = Found {
-        policy: Policy::of(chosen.collect()),
-        tried: tried
-            .iter()
-            .map(|(policy, accuracy)| Tried {
-                name: policy
-                    .iter()
-                    .map(|steps| in_words(steps))
-                    .collect::<Vec<_>>()
-                    .join("; "),
-                policy: Policy::of(policy.clone()),
-                settings: Vec::new(),
-                score: *accuracy,
-            })
-            .collect(),
-        plain: plain[0],
-        lower_is_better: false,
-        seconds: [mean(&times), mean(&times)],
-        ..Found::default()
-    };
-    Ok((found, tried))
-}
-
-/// Of trainings, on held-out examples, with their seconds; 0 of those that diverged.
-pub(super) fn accuracies(
-    sitting: &mut Sitting<'_>,
-    trials: &[Trial],
-) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    let mut times = Vec::new();
-    let outcomes = sitting.outcomes(trials)?;
-    let accuracies = outcomes.into_iter().map(|outcome| match outcome {
-        Outcome::Trained { score, seconds, .. } => {
-            times.push(seconds);
-            Ok(score.accuracy)
-        }
-        Outcome::Diverged(_) => Ok(0.0),
-        Outcome::Matched { .. } => Err(Error::Unfit(
-            "the journal has scores where a training's outcome is expected".into(),
-        )),
-    });
-    let accuracies = accuracies.collect::<Result<_, _>>()?;
-    Ok((accuracies, times))
-}
-
-pub(super) fn mean(values: &[f64]) -> Option<f64> {
-    let sum: f64 = values.iter().sum();
-    (!values.is_empty()).then(|| sum / values.len() as f64)
 }

@@ -1,21 +1,21 @@
 //! What comes of a search: the final comparison's arms, and what it says in the end.
 
 use evenkeel_augment::{
-    AutoAugment, AutoAugmentPolicy, Dialect, Image, Interpolation, Normalize, Operation, Pipeline,
-    PolicyStep, RandAugment, Sample, Stream, Transform, TrivialAugment,
+    AutoAugmentPolicy, Dialect, Image, Interpolation, Operation, Pipeline, PolicyStep, RandAugment,
+    Sample, Stream, Transform, TrivialAugment,
 };
 use evenkeel_record::{
     Arm as ComparedArm, Candidate, ClassHarm, Comparison, Estimate, FoundOperation,
-    NamedDifference, Picture, Search as Record,
+    NamedDifference, Picture, Preparation, Search as Record,
 };
 use evenkeel_statistics::{Interval, Paired, Sample as Values};
 
-use super::policy::{Harm, Policy, file, inserted};
-use super::space::MOST_LEVEL;
+use super::policy::{Harm, Policy, auto_augment, file, inserted};
+use super::space::{MOST_LEVEL, single};
 use super::{Found, Settings, Tried, safety};
 use crate::ablate::Arm;
-use crate::data::{Dataset, Source, preparation};
-use crate::figures::shown;
+use crate::data::unnormalized;
+use crate::figures::picture;
 use crate::{Error, Recipe};
 
 /// What a search found.
@@ -31,6 +31,10 @@ pub struct Finding {
     pub trials: u64,
     /// Seconds, over all sittings.
     pub seconds: f64,
+    /// What all training data are normalized by.
+    pub preparation: Preparation,
+    /// A training image.
+    pub example: Option<Image>,
 }
 
 /// The name of the arm with the policy found.
@@ -43,14 +47,6 @@ const CONFIDENCE: f64 = 0.95;
 /// policies, and what was found, if anything was.
 pub fn final_arms(settings: &Settings, finding: &Finding) -> Result<Vec<Arm>, Error> {
     let recipe = settings.recipe()?;
-    let auto = |policy| {
-        Operation::AutoAugment(AutoAugment {
-            policy,
-            magnitudes: Dialect::Torchvision,
-            interpolation: Interpolation::Nearest,
-            fill: 0,
-        })
-    };
     let usual = [
         (
             TRIVIAL,
@@ -64,9 +60,15 @@ pub fn final_arms(settings: &Settings, finding: &Finding) -> Result<Vec<Arm>, Er
             "RandAugment",
             Operation::RandAugment(RandAugment::default()),
         ),
-        ("AutoAugment CIFAR-10", auto(AutoAugmentPolicy::Cifar10)),
-        ("AutoAugment ImageNet", auto(AutoAugmentPolicy::Imagenet)),
-        ("AutoAugment SVHN", auto(AutoAugmentPolicy::Svhn)),
+        (
+            "AutoAugment CIFAR-10",
+            auto_augment(AutoAugmentPolicy::Cifar10),
+        ),
+        (
+            "AutoAugment ImageNet",
+            auto_augment(AutoAugmentPolicy::Imagenet),
+        ),
+        ("AutoAugment SVHN", auto_augment(AutoAugmentPolicy::Svhn)),
     ];
     let mut arms = vec![Arm {
         name: NONE.into(),
@@ -108,14 +110,13 @@ impl Finding {
     /// The policy as a pipeline file: TOML that says where it is from. None if nothing was found.
     ///
     /// # Errors
-    /// If the data can no longer be read.
+    /// If the settings have no recipe.
     pub fn pipeline(&self, settings: &Settings) -> Result<Option<String>, Error> {
         let Some(operations) = self.operations() else {
             return Ok(None);
         };
         let recipe = settings.recipe()?;
-        let source: Source = recipe.data.source.parse()?;
-        let data = Dataset::open_with(&source, &recipe.images())?;
+        let source = &recipe.data.source;
         let on = match &settings.validation {
             Some(validation) => format!(", scored on {validation}"),
             None => String::new(),
@@ -138,22 +139,20 @@ impl Finding {
             }
         }
         let operations = inserted(&recipe, operations);
-        Ok(Some(file(&comment, operations, &preparation(&data))))
+        Ok(Some(file(&comment, operations, &self.preparation)))
     }
 }
 
 /// The whole search for its report.
 ///
 /// # Errors
-/// If the data can no longer be read.
+/// If the settings have no recipe, or an operation of the policy does not fit the data.
 pub fn conclude(
     settings: &Settings,
     finding: &Finding,
     comparison: Option<Comparison>,
 ) -> Result<Record, Error> {
-    let recipe = settings.recipe()?;
-    let source: Source = recipe.data.source.parse()?;
-    let data = Dataset::open_with(&source, &recipe.images())?;
+    let source = settings.recipe()?.data.source;
     let altogether = safety::altogether(&finding.harms, finding.classes.len());
     let differences = comparison.as_ref().map_or_else(Vec::new, differences);
     let (recommended, verdict) = verdict(finding, comparison.as_ref(), &differences);
@@ -166,7 +165,7 @@ pub fn conclude(
     } = &finding.found;
     Ok(Record {
         format: 1,
-        source: source.to_string(),
+        source,
         validation: settings.validation.clone(),
         method: settings.method.to_string(),
         version: settings.version.clone(),
@@ -185,7 +184,7 @@ pub fn conclude(
         lower_is_better: *lower_is_better,
         scoring_seconds: *scoring_seconds,
         training_seconds: *training_seconds,
-        operations: operations(&finding.found, &data)?,
+        operations: operations(&finding.found, finding.example.as_ref())?,
         settings: finding.found.settings.clone(),
         harms: finding
             .harms
@@ -206,8 +205,7 @@ pub fn conclude(
 }
 
 /// What the policy does, most frequent first.
-fn operations(found: &Found, data: &Dataset) -> Result<Vec<FoundOperation>, Error> {
-    let image = (0..data.train.len()).find_map(|index| shown(&data.train, &data.kind, index));
+fn operations(found: &Found, image: Option<&Image>) -> Result<Vec<FoundOperation>, Error> {
     let mut all = Vec::new();
     for transform in Transform::ALL {
         let of = |step: &&PolicyStep| step.transform == transform;
@@ -230,7 +228,7 @@ fn operations(found: &Found, data: &Dataset) -> Result<Vec<FoundOperation>, Erro
             .map(|step| f64::from(step.level))
             .collect();
         let level = levels.iter().sum::<f64>() / levels.len() as f64;
-        let views = match &image {
+        let views = match image {
             Some(image) => views(image, transform, level.round() as u8)?,
             None => Vec::new(),
         };
@@ -241,7 +239,7 @@ fn operations(found: &Found, data: &Dataset) -> Result<Vec<FoundOperation>, Erro
                 .has_levels()
                 .then_some(level / f64::from(MOST_LEVEL)),
             gain: gain(&found.tried, transform),
-            original: image.as_ref().and_then(picture),
+            original: image.and_then(picture),
             views,
         });
     }
@@ -253,16 +251,8 @@ const VIEWS: u64 = 4;
 
 fn views(image: &Image, transform: Transform, level: u8) -> Result<Vec<Picture>, Error> {
     let pipeline = Pipeline {
-        operations: Policy::of(vec![vec![PolicyStep {
-            transform,
-            probability: 1.0,
-            level,
-        }]])
-        .operations(&[], 1),
-        normalize: Normalize {
-            mean: vec![0.0],
-            std: vec![1.0],
-        },
+        operations: Policy::of(vec![single(transform, 1.0, level)]).operations(&[], 1),
+        normalize: unnormalized(),
         exact: true,
     };
     let view = |epoch| {
@@ -271,16 +261,6 @@ fn views(image: &Image, transform: Transform, level: u8) -> Result<Vec<Picture>,
     };
     let views = (0..VIEWS).map(view).collect::<Result<Vec<_>, Error>>()?;
     Ok(views.into_iter().flatten().collect())
-}
-
-fn picture(image: &Image) -> Option<Picture> {
-    Picture::new(
-        image.width() as u32,
-        image.height() as u32,
-        image.channels() as u32,
-        image.pixels().to_vec(),
-    )
-    .ok()
 }
 
 /// The mean score of the candidates with a transform less that of those without, with Welch's interval in its
@@ -481,6 +461,11 @@ mod tests {
             classes: vec!["a".into()],
             trials: 1,
             seconds: 1.0,
+            preparation: Preparation {
+                mean: vec![0.0],
+                deviation: vec![1.0],
+            },
+            example: None,
         };
         verdict(&finding, Some(&comparison), &differences(&comparison))
     }

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use evenkeel_augment::{PolicyStep, Transform};
+use evenkeel_augment::Transform;
 use evenkeel_record::Estimate;
 use evenkeel_statistics::{Discordant, Sample, holm};
 use sha2::{Digest, Sha256};
 
 use super::Sitting;
 use super::policy::{Harm, Policy};
-use super::space::Space;
-use super::trial::{Outcome, Trial};
+use super::space::{Space, single};
+use super::trial::{Trial, diverged};
 use crate::Error;
 use crate::data::{Dataset, Split};
 use crate::figures::shown;
@@ -33,16 +33,16 @@ const SEEDS: u64 = 3;
 /// Beyond noise: McNemar's test of a class, corrected by Holm for all transforms and classes, says which to look at
 /// with more seeds. Classes that are alike trade accuracy from training to training, so seeds are what counts then:
 /// Student's interval over [`SEEDS`] of them must be below 0, and that over all of their images below −[`HARM`].
-pub(super) fn harms(sitting: &mut Sitting<'_>, space: &Space) -> Result<Vec<Harm>, Error> {
+///
+/// `labels` are those of the held-out images.
+pub(super) fn harms(
+    sitting: &mut Sitting<'_>,
+    space: &Space,
+    labels: &[u32],
+) -> Result<Vec<Harm>, Error> {
     let [least, most] = space.levels;
     let level = least + (most - least).div_ceil(2);
-    let policy = |transform: Transform| {
-        Policy::of(vec![vec![PolicyStep {
-            transform,
-            probability: 0.5,
-            level,
-        }]])
-    };
+    let policy = |transform: Transform| Policy::of(vec![single(transform, 0.5, level)]);
     let seed = sitting.settings.seed;
     let of = |sitting: &Sitting<'_>, transform: Option<Transform>, seed: u64| {
         let policy = transform.map(policy).unwrap_or_default();
@@ -54,14 +54,13 @@ pub(super) fn harms(sitting: &mut Sitting<'_>, space: &Space) -> Result<Vec<Harm
     }
     let most = sitting.settings.candidates;
     sitting.tell("safety", 0, most, None);
-    let labels = held_out_labels(sitting)?;
     let hits = predictions(sitting, &trials)?;
     let (plain, with) = hits.split_first().expect("the first is the recipe's");
 
     let mut pairs = Vec::new();
     for (&transform, with) in space.transforms.iter().zip(with) {
         for class in 0..sitting.classes {
-            pairs.push((transform, class, discordant(plain, with, &labels, class)));
+            pairs.push((transform, class, discordant(plain, with, labels, class)));
         }
     }
     let p_values: Vec<Option<f64>> = pairs.iter().map(|(.., d)| Some(d.p_value())).collect();
@@ -92,7 +91,7 @@ pub(super) fn harms(sitting: &mut Sitting<'_>, space: &Space) -> Result<Vec<Harm
             let place = 1 + transforms.iter().position(|t| *t == transform)?;
             let others = of_seed
                 .iter()
-                .map(|hits| discordant(&hits[0], &hits[place], &labels, class));
+                .map(|hits| discordant(&hits[0], &hits[place], labels, class));
             let all: Vec<Discordant> = std::iter::once(first).chain(others).collect();
             let pooled = all.iter().fold(Discordant::default(), |sum, d| Discordant {
                 fixed: sum.fixed + d.fixed,
@@ -127,22 +126,11 @@ pub(super) fn altogether(harms: &[Harm], classes: usize) -> Vec<Transform> {
 
 fn predictions(sitting: &mut Sitting<'_>, trials: &[Trial]) -> Result<Vec<Vec<u32>>, Error> {
     let outcomes = sitting.outcomes(trials)?;
-    let predictions = outcomes.into_iter().map(|outcome| match outcome {
-        Outcome::Trained { predicted, .. } => Ok(predicted),
-        Outcome::Diverged(how) => Err(Error::Unfit(format!(
-            "a training of the recipe diverged ({how}), so policies for it cannot be judged; try a lower \
-             optimizer.learning_rate"
-        ))),
-        Outcome::Matched { .. } => Err(Error::Unfit(
-            "the journal has scores where a training's outcome is expected".into(),
-        )),
+    let predictions = outcomes.into_iter().map(|outcome| {
+        let trained = outcome.trained()?.map_err(|how| diverged(&how))?;
+        Ok(trained.predicted)
     });
     predictions.collect()
-}
-
-fn held_out_labels(sitting: &Sitting<'_>) -> Result<Vec<u32>, Error> {
-    let data = sitting.held_out().data(&sitting.recipe)?;
-    Ok(data.test.labels().to_vec())
 }
 
 fn discordant(plain: &[u32], with: &[u32], labels: &[u32], class: u32) -> Discordant {

@@ -140,6 +140,24 @@ impl Space {
         }
     }
 
+    /// The numbers of a step of the space.
+    pub(crate) fn numbers(&self, step: &PolicyStep) -> (usize, u8, u8) {
+        let transform = self.transforms.iter().position(|t| *t == step.transform);
+        let tenths = (step.probability * f64::from(MOST_TENTHS)).round() as u8;
+        (
+            transform.expect("the step is of the space"),
+            tenths,
+            step.level - self.levels[0],
+        )
+    }
+
+    /// Sub-policies drawn uniformly.
+    pub(crate) fn policy(&self, draws: &mut Draws) -> Vec<SubPolicy> {
+        (0..self.sub_policies)
+            .map(|_| self.sub_policy(draws))
+            .collect()
+    }
+
     /// Steps drawn uniformly, none with probability 0.
     pub(crate) fn sub_policy(&self, draws: &mut Draws) -> SubPolicy {
         let step = |_| {
@@ -150,6 +168,15 @@ impl Space {
         };
         (0..self.steps).map(step).collect()
     }
+}
+
+/// One step.
+pub(crate) fn single(transform: Transform, probability: f64, level: u8) -> SubPolicy {
+    vec![PolicyStep {
+        transform,
+        probability,
+        level,
+    }]
 }
 
 /// A sub-policy for people: `rotate 7 (0.6), brightness 4 (1)`.

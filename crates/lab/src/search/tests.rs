@@ -1,6 +1,7 @@
 //! Searches of a tiny recipe on embedded data, in process.
 
 use super::*;
+use crate::data::Source;
 use evenkeel_augment::Transform;
 
 use crate::recipes::BUILT_IN;

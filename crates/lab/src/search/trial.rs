@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::policy::Policy;
 use super::space::SubPolicy;
-use crate::data::{Dataset, Images, Kind, Source, Split, preparation};
+use crate::data::{Dataset, Images, Kind, Split, preparation};
 use crate::evaluate::{
     Evaluator, batch_size, likelihood_loss, loader_options, most_probable, numbers, softmax,
 };
@@ -74,27 +74,37 @@ pub enum Task {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Of [`Task::Train`].
-    Trained {
-        /// On the held-out examples.
-        score: Score,
-        /// The most probable class of each held-out example.
-        predicted: Vec<u32>,
-        /// By the clock.
-        seconds: f64,
-    },
+    Trained(Trained),
     /// Of [`Task::Match`].
-    Matched {
-        /// Without any candidate.
-        plain: Score,
-        /// Under each candidate.
-        candidates: Vec<Score>,
-        /// Seconds of the net's training, in the trial that had to train it.
-        training_seconds: Option<f64>,
-        /// Seconds of scoring all candidates.
-        scoring_seconds: f64,
-    },
+    Matched(Matched),
     /// The training diverged: a result too.
     Diverged(String),
+}
+
+/// What a training told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trained {
+    /// On the held-out examples.
+    pub score: Score,
+    /// The most probable class of each held-out example.
+    pub predicted: Vec<u32>,
+    /// By the clock.
+    pub seconds: f64,
+}
+
+/// How candidates matched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Matched {
+    /// Without any candidate.
+    pub plain: Score,
+    /// Under each candidate.
+    pub candidates: Vec<Score>,
+    /// Seconds of the net's training, in the trial that had to train it.
+    pub training_seconds: Option<f64>,
+    /// Seconds of scoring all candidates.
+    pub scoring_seconds: f64,
 }
 
 /// How a net does on some examples.
@@ -126,6 +136,40 @@ struct Matching {
     classes: usize,
     /// The model's, a plain one.
     device: Device,
+    /// Without any candidate.
+    plain: Score,
+}
+
+impl Outcome {
+    /// Of a training, or how it diverged.
+    pub(super) fn trained(self) -> Result<Result<Trained, String>, Error> {
+        match self {
+            Self::Trained(trained) => Ok(Ok(trained)),
+            Self::Diverged(how) => Ok(Err(how)),
+            Self::Matched(_) => Err(Self::mistaken()),
+        }
+    }
+
+    /// Of candidates.
+    pub(super) fn matched(self) -> Result<Matched, Error> {
+        match self {
+            Self::Matched(matched) => Ok(matched),
+            Self::Diverged(how) => Err(diverged(&how)),
+            Self::Trained(_) => Err(Self::mistaken()),
+        }
+    }
+
+    fn mistaken() -> Error {
+        Error::Unfit("the journal has the outcome of another task than the trial's".into())
+    }
+}
+
+/// Where nothing can be said after a training that diverged.
+pub(super) fn diverged(how: &str) -> Error {
+    Error::Unfit(format!(
+        "a training of the recipe diverged ({how}), so nothing can be said of policies for it; try a lower \
+         optimizer.learning_rate"
+    ))
 }
 
 impl Worker {
@@ -159,14 +203,14 @@ impl Worker {
                 let evaluator = Evaluator::new(&test, &kind, classes, &prepared, 0, &self.device)?;
                 let measured = evaluator.measure(&model)?;
                 let rows = measured.probabilities.chunks_exact(classes);
-                Ok(Outcome::Trained {
+                Ok(Outcome::Trained(Trained {
                     score: Score {
                         loss: measured.loss,
                         accuracy: measured.accuracy,
                     },
                     predicted: rows.map(|row| most_probable(row) as u32).collect(),
                     seconds: began.elapsed().as_secs_f64(),
-                })
+                }))
             }
             Task::Match {
                 candidates,
@@ -191,17 +235,16 @@ impl Worker {
                     }
                 }
                 let (_, matching) = self.matching.as_ref().expect("set above");
-                let plain = matching.score(&Policy::default(), 1, *seed)?;
                 let began = Instant::now();
                 let scores = candidates.iter().map(|candidate| {
                     matching.score(&Policy::of(vec![candidate.clone()]), *draws, *seed)
                 });
-                Ok(Outcome::Matched {
-                    plain,
+                Ok(Outcome::Matched(Matched {
+                    plain: matching.plain,
                     candidates: scores.collect::<Result<_, _>>()?,
                     training_seconds,
                     scoring_seconds: began.elapsed().as_secs_f64(),
-                })
+                }))
             }
         }
     }
@@ -293,7 +336,7 @@ impl Worker {
             })?;
             pixels.extend_from_slice(image.pixels());
         }
-        let matching = Matching {
+        let mut matching = Matching {
             model,
             images: Split::Images(Images {
                 bytes,
@@ -305,7 +348,12 @@ impl Worker {
             preparation: prepared,
             classes,
             device,
+            plain: Score {
+                loss: f64::NAN,
+                accuracy: f64::NAN,
+            },
         };
+        matching.plain = matching.score(&Policy::default(), 1, seed)?;
         Ok(Ok((matching, trained)))
     }
 }
@@ -313,8 +361,11 @@ impl Worker {
 impl HeldOut {
     /// The data that a recipe is trained on, with what is held out in the place of the test data.
     pub(super) fn data(&self, recipe: &Recipe) -> Result<Dataset, Error> {
-        let source: Source = recipe.data.source.parse()?;
-        let data = Dataset::open_with(&source, &recipe.images())?;
+        self.divide(recipe.open_data()?, recipe)
+    }
+
+    /// The recipe's data, divided so.
+    pub(super) fn divide(&self, data: Dataset, recipe: &Recipe) -> Result<Dataset, Error> {
         let divided = match self.fold {
             Some([index, folds, seed]) => data.fold(index, folds, seed)?,
             None => data,
