@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use evenkeel_lab::average::TestViews;
+use evenkeel_lab::average::{Noise, TestViews};
 
 /// Train with noise; test with its average. Trains well-regularized classifiers and shows what
 /// they learned.
@@ -141,6 +141,15 @@ pub struct EvalArgs {
     /// Average over N draws of the noise that the net was trained with, for each view
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub mc: u64,
+    /// Which noise: masks (dropout, DropConnect), batches (batch norms use the statistics of another training batch
+    /// for each draw), or all that the net was trained with
+    #[arg(
+        long,
+        value_name = "all|masks|batches",
+        default_value = "all",
+        requires = "mc"
+    )]
+    pub mc_noise: Noise,
     /// What is averaged
     #[arg(long, value_enum, default_value_t = Average::Probabilities)]
     pub average: Average,
