@@ -19,7 +19,7 @@ use tpe::{TpeOptimizer, TpeOptimizerBuilder};
 use super::children::mean;
 use super::policy::Policy;
 use super::space::{MOST_TENTHS, Space, SubPolicy, in_words};
-use super::trial::{HeldOut, Score, Task, Trial};
+use super::trial::{HeldOut, Task, Trial};
 use super::{Found, Sitting, Tried};
 use crate::Error;
 
@@ -30,11 +30,13 @@ const RANDOM_ROUNDS: u64 = 3;
 /// What each fold gives to the policy.
 const BEST: usize = 10;
 
+/// A step is left out of a sub-policy if so much of the gain is there without it.
+const WITHOUT: f64 = 0.9;
+
 /// A fold's candidates.
 struct Fold {
     sampler: Sampler,
     tried: Vec<(SubPolicy, f64)>,
-    plain: Option<Score>,
 }
 
 pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, Error> {
@@ -44,11 +46,9 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
         .map(|index| Fold {
             sampler: Sampler::new(space, key.at(index)),
             tried: Vec::new(),
-            plain: None,
         })
         .collect();
-    let (mut training, mut scoring) = (Vec::new(), Vec::new());
-    let ways = ways(sitting);
+    let mut judges = Judges::of(sitting);
     let most = settings.candidates;
     let mut scored = 0;
     sitting.tell("density matching", 0, most, None);
@@ -70,9 +70,66 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
                 (0..wanted).map(candidate).collect()
             })
             .collect();
+        let Some(gains) = judges.gains(sitting, &candidates)? else {
+            break;
+        };
+        for ((fold, candidates), gains) in folds.iter_mut().zip(candidates).zip(gains) {
+            for (candidate, gain) in candidates.into_iter().zip(gains) {
+                fold.sampler.learn(&candidate, gain);
+                fold.tried.push((candidate, gain));
+                scored += 1;
+            }
+        }
+        let all = folds.iter().flat_map(|fold| &fold.tried);
+        let best = all.min_by(|a, b| a.1.total_cmp(&b.1));
+        let best = best.map(|(policy, gain)| format!("{}: loss {gain:+.4}", in_words(policy)));
+        sitting.tell("density matching", scored, most, best);
+    }
+
+    let chosen = folds.iter().map(|fold| best(&fold.tried)).collect();
+    let chosen = simplify(chosen, space.steps, |forms| judges.gains(sitting, forms))?;
+    Ok(Found {
+        policy: Policy::of(chosen.into_iter().flatten().collect()),
+        settings: Vec::new(),
+        tried: in_order(&folds),
+        plain: mean(&judges.plain).unwrap_or(f64::NAN),
+        lower_is_better: true,
+        seconds: [mean(&judges.scoring), mean(&judges.training)],
+    })
+}
+
+/// What candidates are scored by, and what that took.
+struct Judges {
+    /// Recipes that nets are trained by, and whose images these judge, if not those of a fold.
+    ways: Vec<(String, Option<String>)>,
+    /// Seconds of a candidate, of each fold's round.
+    scoring: Vec<f64>,
+    /// Seconds of each net's training.
+    training: Vec<f64>,
+    /// The loss without any candidate, of each fold's round.
+    plain: Vec<f64>,
+}
+
+impl Judges {
+    fn of(sitting: &Sitting<'_>) -> Self {
+        Self {
+            ways: ways(sitting),
+            scoring: Vec::new(),
+            training: Vec::new(),
+            plain: Vec::new(),
+        }
+    }
+
+    /// The loss of each fold's candidates less that of none, over all ways; nothing if the time is over.
+    fn gains(
+        &mut self,
+        sitting: &mut Sitting<'_>,
+        candidates: &[Vec<SubPolicy>],
+    ) -> Result<Option<Vec<Vec<f64>>>, Error> {
+        let settings = sitting.settings;
         let mut trials = Vec::new();
-        for (index, candidates) in (0..).zip(&candidates) {
-            for (recipe, validation) in &ways {
+        for (index, candidates) in (0..).zip(candidates) {
+            for (recipe, validation) in &self.ways {
                 trials.push(Trial {
                     recipe: recipe.clone(),
                     held_out: HeldOut {
@@ -89,54 +146,91 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
             }
         }
         if !sitting.may_begin(&trials) {
-            break;
+            return Ok(None);
         }
+        let ways = self.ways.len();
         let outcomes = sitting.outcomes(&trials)?;
-        for ((fold, candidates), outcomes) in folds
-            .iter_mut()
-            .zip(candidates)
-            .zip(outcomes.chunks(ways.len()))
-        {
+        let mut all = Vec::new();
+        for (candidates, outcomes) in candidates.iter().zip(outcomes.chunks(ways)) {
             let mut gains = vec![0.0; candidates.len()];
             let mut seconds = 0.0;
-            for outcome in outcomes {
+            for (way, outcome) in outcomes.iter().enumerate() {
                 let matched = outcome.clone().matched()?;
-                training.extend(matched.training_seconds);
+                self.training.extend(matched.training_seconds);
                 seconds += matched.scoring_seconds;
                 for (gain, score) in gains.iter_mut().zip(matched.candidates) {
-                    *gain += (score.loss - matched.plain.loss) / ways.len() as f64;
+                    *gain += (score.loss - matched.plain.loss) / ways as f64;
                 }
-                fold.plain.get_or_insert(matched.plain);
+                if way == 0 {
+                    self.plain.push(matched.plain.loss);
+                }
             }
-            scoring.push(seconds / candidates.len() as f64);
-            for (candidate, gain) in candidates.into_iter().zip(gains) {
-                fold.sampler.learn(&candidate, gain);
-                fold.tried.push((candidate, gain));
-                scored += 1;
+            if !candidates.is_empty() {
+                self.scoring.push(seconds / candidates.len() as f64);
             }
+            all.push(gains);
         }
-        let all = folds.iter().flat_map(|fold| &fold.tried);
-        let best = all.min_by(|a, b| a.1.total_cmp(&b.1));
-        let best = best.map(|(policy, gain)| format!("{}: loss {gain:+.4}", in_words(policy)));
-        sitting.tell("density matching", scored, most, best);
+        Ok(Some(all))
     }
-
-    let chosen = folds.iter().flat_map(|fold| best(&fold.tried)).collect();
-    let plain: Vec<f64> = folds
-        .iter()
-        .filter_map(|fold| fold.plain.map(|plain| plain.loss))
-        .collect();
-    Ok(Found {
-        policy: Policy::of(chosen),
-        settings: Vec::new(),
-        tried: in_order(&folds),
-        plain: mean(&plain).unwrap_or(f64::NAN),
-        lower_is_better: true,
-        seconds: [mean(&scoring), mean(&training)],
-    })
 }
 
-/// The recipe that nets are trained by, and whose images they judge, if not those of a fold.
+/// The sub-policies without the steps that do little for them, so that a policy says what it is for: proposals come
+/// in twos, and what is beside a good step is good by luck.
+fn simplify(
+    mut chosen: Vec<Vec<(SubPolicy, f64)>>,
+    steps: usize,
+    mut gains: impl FnMut(&[Vec<SubPolicy>]) -> Result<Option<Vec<Vec<f64>>>, Error>,
+) -> Result<Vec<Vec<SubPolicy>>, Error> {
+    for _ in 1..steps {
+        let forms: Vec<Vec<SubPolicy>> = chosen
+            .iter()
+            .map(|chosen| {
+                chosen
+                    .iter()
+                    .flat_map(|(whole, _)| without_one(whole))
+                    .collect()
+            })
+            .collect();
+        let Some(gains) = gains(&forms)? else {
+            break;
+        };
+        for ((chosen, forms), gains) in chosen.iter_mut().zip(forms).zip(gains) {
+            let mut scored = forms.into_iter().zip(gains);
+            for whole in chosen {
+                let forms = scored.by_ref().take(without_one(&whole.0).len());
+                let best = forms.min_by(|a, b| a.1.total_cmp(&b.1));
+                if let Some(simpler) = best.filter(|(_, gain)| *gain <= WITHOUT * whole.1) {
+                    *whole = simpler;
+                }
+            }
+        }
+    }
+    let distinct = |chosen: Vec<(SubPolicy, f64)>| {
+        let mut distinct: Vec<SubPolicy> = Vec::new();
+        for (sub_policy, _) in chosen {
+            if !distinct.contains(&sub_policy) {
+                distinct.push(sub_policy);
+            }
+        }
+        distinct
+    };
+    Ok(chosen.into_iter().map(distinct).collect())
+}
+
+/// A sub-policy without each of its steps in turn; nothing of one that has a single step.
+fn without_one(whole: &SubPolicy) -> Vec<SubPolicy> {
+    let without = |place: usize| {
+        let mut steps = whole.clone();
+        steps.remove(place);
+        steps
+    };
+    match whole.len() {
+        0 | 1 => Vec::new(),
+        steps => (0..steps).map(without).collect(),
+    }
+}
+
+/// With a validation source, both ways; see [`Judges`].
 fn ways(sitting: &Sitting<'_>) -> Vec<(String, Option<String>)> {
     let settings = sitting.settings;
     let mut ways = vec![(settings.recipe.clone(), settings.validation.clone())];
@@ -164,12 +258,12 @@ fn in_order(folds: &[Fold]) -> Vec<Tried> {
 
 /// The best of those that are better than none, each combination of transforms once: near copies of one sub-policy
 /// are no policy.
-fn best(tried: &[(SubPolicy, f64)]) -> Vec<SubPolicy> {
+fn best(tried: &[(SubPolicy, f64)]) -> Vec<(SubPolicy, f64)> {
     let mut order: Vec<&(SubPolicy, f64)> = tried.iter().filter(|(_, gain)| *gain < 0.0).collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let mut chosen: Vec<SubPolicy> = Vec::new();
-    for (candidate, _) in order {
-        let alike = |other: &SubPolicy| {
+    let mut chosen: Vec<(SubPolicy, f64)> = Vec::new();
+    for (candidate, gain) in order {
+        let alike = |(other, _): &(SubPolicy, f64)| {
             let mut names = [candidate, other].map(|steps| {
                 let names = steps.iter().map(|step| step.transform.name());
                 names.collect::<Vec<_>>()
@@ -178,7 +272,7 @@ fn best(tried: &[(SubPolicy, f64)]) -> Vec<SubPolicy> {
             names[0] == names[1]
         };
         if chosen.len() < BEST && !chosen.iter().any(alike) {
-            chosen.push(candidate.clone());
+            chosen.push((candidate.clone(), *gain));
         }
     }
     chosen
@@ -379,9 +473,42 @@ mod tests {
         assert_eq!(
             chosen,
             [
-                vec![step(Transform::Rotate, 9)],
-                vec![step(Transform::ShearX, 2)]
+                (vec![step(Transform::Rotate, 9)], -0.3),
+                (vec![step(Transform::ShearX, 2)], -0.2)
             ]
         );
+    }
+
+    #[test]
+    fn steps_that_do_nothing_are_left_out() {
+        let step = |transform, level| PolicyStep {
+            transform,
+            probability: 1.0,
+            level,
+        };
+        let (rotate, weak) = (step(Transform::Rotate, 9), step(Transform::Rotate, 3));
+        let (shear, flip) = (
+            step(Transform::ShearX, 2),
+            step(Transform::HorizontalFlip, 0),
+        );
+        let wholes = [
+            vec![shear, rotate, flip],
+            vec![rotate, weak, shear],
+            vec![flip, rotate],
+            vec![weak],
+        ];
+        let scored = wholes.map(|whole| (whole.clone(), gain(&whole)));
+        let chosen = simplify(vec![scored.into(), Vec::new()], 3, |forms| {
+            let of = |forms: &Vec<SubPolicy>| forms.iter().map(|form| gain(form)).collect();
+            Ok(Some(forms.iter().map(of).collect()))
+        });
+        // The third is like the first then. Both rotations of the second earn their place: a third of its gain is
+        // the weaker one's.
+        let expected = [vec![rotate], vec![rotate, weak], vec![weak]];
+        assert_eq!(chosen.unwrap(), [expected.to_vec(), Vec::new()]);
+        // Without time for it, they stay as they are.
+        let whole = vec![shear, rotate];
+        let chosen = simplify(vec![vec![(whole.clone(), -1.0)]], 3, |_| Ok(None));
+        assert_eq!(chosen.unwrap(), [[whole]]);
     }
 }
