@@ -5,10 +5,12 @@
 //! a candidate is one sub-policy, so that a score says more of what it is for. Their optimizer, a tree of Parzen
 //! estimators, is here too.
 //!
-//! With a validation source of another distribution, matching is done both ways: validation images under a candidate
-//! by nets that were trained on the training data, and training images under it by nets that were trained on the
-//! validation data. One way alone is won by projections: equalizing makes dark images look like bright ones, but no
-//! bright image look like a dark one, so training with it teaches nothing.
+//! With a validation source of another distribution, candidates are scored two ways: validation images under a
+//! candidate by nets that were trained on the training data, as in the paper; and training images under it by nets
+//! that tell training from validation images: a ratio of densities (Sugiyama, Suzuki and Kanamori, "Density Ratio
+//! Estimation in Machine Learning", 2012), good where what training would see looks like what it does not have. The
+//! first way alone is won by projections: equalizing makes dark images look like bright ones, but no bright image
+//! look like a dark one, so training with it teaches nothing. The second alone does not ask whether classes survive.
 
 use evenkeel_random::{Draws, Key};
 use rand::TryRng;
@@ -17,9 +19,9 @@ use tpe::density_estimation::DefaultEstimatorBuilder;
 use tpe::{TpeOptimizer, TpeOptimizerBuilder};
 
 use super::children::mean;
-use super::policy::Policy;
+use super::policy::{Policy, with_operations};
 use super::space::{MOST_TENTHS, Space, SubPolicy, in_words};
-use super::trial::{HeldOut, Task, Trial};
+use super::trial::{Classes, HeldOut, Task, Trial};
 use super::{Found, Sitting, Tried};
 use crate::Error;
 
@@ -100,8 +102,8 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
 
 /// What candidates are scored by, and what that took.
 struct Judges {
-    /// Recipes that nets are trained by, and whose images these judge, if not those of a fold.
-    ways: Vec<(String, Option<String>)>,
+    /// See [`ways`].
+    ways: Vec<(String, HeldOut)>,
     /// Seconds of a candidate, of each fold's round.
     scoring: Vec<f64>,
     /// Seconds of each net's training.
@@ -120,7 +122,8 @@ impl Judges {
         }
     }
 
-    /// The loss of each fold's candidates less that of none, over all ways; nothing if the time is over.
+    /// The loss of each fold's candidates less that of none; nothing if the time is over. Where there are two ways,
+    /// their mean, the second's in units in which the loss of none is as the first's.
     fn gains(
         &mut self,
         sitting: &mut Sitting<'_>,
@@ -129,12 +132,12 @@ impl Judges {
         let settings = sitting.settings;
         let mut trials = Vec::new();
         for (index, candidates) in (0..).zip(candidates) {
-            for (recipe, validation) in &self.ways {
+            for (recipe, way) in &self.ways {
                 trials.push(Trial {
                     recipe: recipe.clone(),
                     held_out: HeldOut {
                         fold: Some([index, settings.folds, settings.seed]),
-                        validation: validation.clone(),
+                        ..way.clone()
                     },
                     task: Task::Match {
                         candidates: candidates.clone(),
@@ -154,15 +157,20 @@ impl Judges {
         for (candidates, outcomes) in candidates.iter().zip(outcomes.chunks(ways)) {
             let mut gains = vec![0.0; candidates.len()];
             let mut seconds = 0.0;
-            for (way, outcome) in outcomes.iter().enumerate() {
+            let mut unit = None;
+            for outcome in outcomes {
                 let matched = outcome.clone().matched()?;
                 self.training.extend(matched.training_seconds);
                 seconds += matched.scoring_seconds;
+                let plain = matched.plain.loss;
+                let unit = *unit.get_or_insert_with(|| {
+                    self.plain.push(plain);
+                    plain
+                });
+                // Without any loss there is nothing to gain.
+                let scale = if plain > 0.0 { unit / plain } else { 1.0 };
                 for (gain, score) in gains.iter_mut().zip(matched.candidates) {
-                    *gain += (score.loss - matched.plain.loss) / ways as f64;
-                }
-                if way == 0 {
-                    self.plain.push(matched.plain.loss);
+                    *gain += scale * (score.loss - plain) / ways as f64;
                 }
             }
             if !candidates.is_empty() {
@@ -230,14 +238,23 @@ fn without_one(whole: &SubPolicy) -> Vec<SubPolicy> {
     }
 }
 
-/// With a validation source, both ways; see [`Judges`].
-fn ways(sitting: &Sitting<'_>) -> Vec<(String, Option<String>)> {
+/// What nets are trained by, and what each fold's candidates are scored on, but for the fold; see the module.
+fn ways(sitting: &Sitting<'_>) -> Vec<(String, HeldOut)> {
     let settings = sitting.settings;
-    let mut ways = vec![(settings.recipe.clone(), settings.validation.clone())];
-    if let Some(validation) = &settings.validation {
-        let mut back = sitting.recipe.clone();
-        let source = std::mem::replace(&mut back.data.source, validation.clone());
-        ways.push((back.to_toml(), Some(source)));
+    let own = HeldOut {
+        fold: None,
+        validation: settings.validation.clone(),
+        classes: Classes::Own,
+    };
+    let mut ways = vec![(settings.recipe.clone(), own.clone())];
+    if settings.validation.is_some() {
+        let origins = HeldOut {
+            classes: Classes::Origins,
+            ..own
+        };
+        // Images as they are: what the recipe does to them, to classes of its own perhaps, is beside the point.
+        let recipe = with_operations(&sitting.recipe, Vec::new());
+        ways.push((recipe.to_toml(), origins));
     }
     ways
 }

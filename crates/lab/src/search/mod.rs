@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use policy::{Harm, Policy};
 pub use result::{Finding, conclude, final_arms};
 pub use space::{Space, SubPolicy};
-pub use trial::{HeldOut, Matched, Outcome, Score, Task, Trained, Trial, Worker};
+pub use trial::{Classes, HeldOut, Matched, Outcome, Score, Task, Trained, Trial, Worker};
 
 use crate::Error;
 use crate::data::{Dataset, Kind, preparation};
@@ -128,6 +128,7 @@ impl Settings {
                 None => Some([0, self.folds, self.seed]),
             },
             validation: self.validation.clone(),
+            classes: Classes::Own,
         }
     }
 
