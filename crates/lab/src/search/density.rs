@@ -5,13 +5,12 @@
 //! a candidate is one sub-policy, so that a score says more of what it is for. Their optimizer, a tree of Parzen
 //! estimators, is here too.
 //!
-//! With a validation source of another distribution, candidates are scored two ways: validation images under a
-//! candidate by nets that were trained on the training data, as in the paper; and training images under it by nets
-//! that tell training from validation images: a ratio of densities (Sugiyama, Suzuki and Kanamori, "Density Ratio
-//! Estimation in Machine Learning", 2012), good where what training would see looks like what it does not have. The
-//! first way alone is won by projections: equalizing makes dark images look like bright ones, but no bright image
-//! look like a dark one, so training with it teaches nothing. The second alone does not ask whether classes survive.
+//! With a validation source, whose distribution may be another, that is half of the score; the other half is what
+//! training with each transform alone did to the loss on the same images, which the look for harm has measured. The
+//! first half alone is won by projections: equalizing makes dark images look like bright ones, but no bright image
+//! look like a dark one, so training with it teaches nothing.
 
+use evenkeel_augment::{PolicyStep, Transform};
 use evenkeel_random::{Draws, Key};
 use rand::TryRng;
 use std::convert::Infallible;
@@ -19,9 +18,9 @@ use tpe::density_estimation::DefaultEstimatorBuilder;
 use tpe::{TpeOptimizer, TpeOptimizerBuilder};
 
 use super::children::mean;
-use super::policy::{Policy, with_operations};
+use super::policy::Policy;
 use super::space::{MOST_TENTHS, Space, SubPolicy, in_words};
-use super::trial::{Classes, HeldOut, Task, Trial};
+use super::trial::{HeldOut, Task, Trial};
 use super::{Found, Sitting, Tried};
 use crate::Error;
 
@@ -41,7 +40,12 @@ struct Fold {
     tried: Vec<(SubPolicy, f64)>,
 }
 
-pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, Error> {
+/// `alone` has what training with each transform alone did to the loss.
+pub(super) fn search(
+    sitting: &mut Sitting<'_>,
+    space: &Space,
+    alone: &[(Transform, f64)],
+) -> Result<Found, Error> {
     let settings = sitting.settings;
     let key = sitting.key("density");
     let mut folds: Vec<Fold> = (0..settings.folds)
@@ -50,7 +54,12 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
             tried: Vec::new(),
         })
         .collect();
-    let mut judges = Judges::of(sitting);
+    let mut judges = Judges {
+        alone: settings.validation.as_ref().map(|_| alone),
+        scoring: Vec::new(),
+        training: Vec::new(),
+        plain: Vec::new(),
+    };
     let most = settings.candidates;
     let mut scored = 0;
     sitting.tell("density matching", 0, most, None);
@@ -101,9 +110,9 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
 }
 
 /// What candidates are scored by, and what that took.
-struct Judges {
-    /// See [`ways`].
-    ways: Vec<(String, HeldOut)>,
+struct Judges<'a> {
+    /// What training with each transform alone did to the loss, if that counts.
+    alone: Option<&'a [(Transform, f64)]>,
     /// Seconds of a candidate, of each fold's round.
     scoring: Vec<f64>,
     /// Seconds of each net's training.
@@ -112,74 +121,64 @@ struct Judges {
     plain: Vec<f64>,
 }
 
-impl Judges {
-    fn of(sitting: &Sitting<'_>) -> Self {
-        Self {
-            ways: ways(sitting),
-            scoring: Vec::new(),
-            training: Vec::new(),
-            plain: Vec::new(),
-        }
-    }
-
-    /// The loss of each fold's candidates less that of none; nothing if the time is over. Where there are two ways,
-    /// their mean, the second's in units in which the loss of none is as the first's.
+impl Judges<'_> {
+    /// The loss of each fold's candidates less that of none; nothing if the time is over.
     fn gains(
         &mut self,
         sitting: &mut Sitting<'_>,
         candidates: &[Vec<SubPolicy>],
     ) -> Result<Option<Vec<Vec<f64>>>, Error> {
         let settings = sitting.settings;
-        let mut trials = Vec::new();
-        for (index, candidates) in (0..).zip(candidates) {
-            for (recipe, way) in &self.ways {
-                trials.push(Trial {
-                    recipe: recipe.clone(),
-                    held_out: HeldOut {
-                        fold: Some([index, settings.folds, settings.seed]),
-                        ..way.clone()
-                    },
-                    task: Task::Match {
-                        candidates: candidates.clone(),
-                        images: settings.images,
-                        draws: settings.draws,
-                        seed: settings.seed,
-                    },
-                });
-            }
-        }
+        let trial = |(index, candidates): (u64, &Vec<SubPolicy>)| Trial {
+            recipe: settings.recipe.clone(),
+            held_out: HeldOut {
+                fold: Some([index, settings.folds, settings.seed]),
+                validation: settings.validation.clone(),
+            },
+            task: Task::Match {
+                candidates: candidates.clone(),
+                images: settings.images,
+                draws: settings.draws,
+                seed: settings.seed,
+            },
+        };
+        let trials: Vec<Trial> = (0..).zip(candidates).map(trial).collect();
         if !sitting.may_begin(&trials) {
             return Ok(None);
         }
-        let ways = self.ways.len();
-        let outcomes = sitting.outcomes(&trials)?;
         let mut all = Vec::new();
-        for (candidates, outcomes) in candidates.iter().zip(outcomes.chunks(ways)) {
-            let mut gains = vec![0.0; candidates.len()];
-            let mut seconds = 0.0;
-            let mut unit = None;
-            for outcome in outcomes {
-                let matched = outcome.clone().matched()?;
-                self.training.extend(matched.training_seconds);
-                seconds += matched.scoring_seconds;
-                let plain = matched.plain.loss;
-                let unit = *unit.get_or_insert_with(|| {
-                    self.plain.push(plain);
-                    plain
-                });
-                // Without any loss there is nothing to gain.
-                let scale = if plain > 0.0 { unit / plain } else { 1.0 };
-                for (gain, score) in gains.iter_mut().zip(matched.candidates) {
-                    *gain += scale * (score.loss - plain) / ways as f64;
-                }
-            }
+        for (candidates, outcome) in candidates.iter().zip(sitting.outcomes(&trials)?) {
+            let matched = outcome.matched()?;
+            self.training.extend(matched.training_seconds);
             if !candidates.is_empty() {
-                self.scoring.push(seconds / candidates.len() as f64);
+                let seconds = matched.scoring_seconds / candidates.len() as f64;
+                self.scoring.push(seconds);
             }
-            all.push(gains);
+            let plain = matched.plain.loss;
+            self.plain.push(plain);
+            let scored = candidates.iter().zip(matched.candidates);
+            let gains = scored.map(|(candidate, score)| {
+                let matching = score.loss - plain;
+                match self.alone {
+                    Some(alone) => (matching + trained(alone, candidate)) / 2.0,
+                    None => matching,
+                }
+            });
+            all.push(gains.collect());
         }
         Ok(Some(all))
     }
+}
+
+/// What training with a sub-policy does to the loss, as if each step did it alone.
+fn trained(alone: &[(Transform, f64)], candidate: &[PolicyStep]) -> f64 {
+    let of_step = |step: &PolicyStep| {
+        let gain = alone
+            .iter()
+            .find(|(transform, _)| *transform == step.transform);
+        gain.map_or(0.0, |(_, gain)| step.probability * gain)
+    };
+    candidate.iter().map(of_step).sum()
 }
 
 /// The sub-policies without the steps that do little for them, so that a policy says what it is for: proposals come
@@ -236,27 +235,6 @@ fn without_one(whole: &SubPolicy) -> Vec<SubPolicy> {
         0 | 1 => Vec::new(),
         steps => (0..steps).map(without).collect(),
     }
-}
-
-/// What nets are trained by, and what each fold's candidates are scored on, but for the fold; see the module.
-fn ways(sitting: &Sitting<'_>) -> Vec<(String, HeldOut)> {
-    let settings = sitting.settings;
-    let own = HeldOut {
-        fold: None,
-        validation: settings.validation.clone(),
-        classes: Classes::Own,
-    };
-    let mut ways = vec![(settings.recipe.clone(), own.clone())];
-    if settings.validation.is_some() {
-        let origins = HeldOut {
-            classes: Classes::Origins,
-            ..own
-        };
-        // Images as they are: what the recipe does to them, to classes of its own perhaps, is beside the point.
-        let recipe = with_operations(&sitting.recipe, Vec::new());
-        ways.push((recipe.to_toml(), origins));
-    }
-    ways
 }
 
 /// As they were scored: round after round, fold after fold.
@@ -422,7 +400,6 @@ impl TryRng for Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_augment::{PolicyStep, Transform};
 
     /// What a net would say for which strong rotations help, and inversions hurt.
     fn gain(candidate: &SubPolicy) -> f64 {
@@ -494,6 +471,23 @@ mod tests {
                 (vec![step(Transform::ShearX, 2)], -0.2)
             ]
         );
+    }
+
+    #[test]
+    fn what_steps_do_alone_adds_up() {
+        let step = |transform, probability| PolicyStep {
+            transform,
+            probability,
+            level: 0,
+        };
+        let alone = [(Transform::Rotate, -0.5), (Transform::Invert, 2.0)];
+        let candidate = [
+            step(Transform::Rotate, 0.4),
+            step(Transform::Invert, 0.1),
+            step(Transform::ShearX, 1.0),
+        ];
+        assert!(trained(&alone, &candidate).abs() < 1e-12);
+        assert_eq!(trained(&alone, &candidate[..1]), -0.2);
     }
 
     #[test]

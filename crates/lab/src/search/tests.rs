@@ -18,7 +18,6 @@ pub(super) fn trial(number: u64) -> Trial {
         held_out: HeldOut {
             fold: Some([0, 5, number]),
             validation: None,
-            classes: Classes::Own,
         },
         task: Task::Match {
             candidates: vec![vec![evenkeel_augment::PolicyStep {
@@ -56,7 +55,6 @@ fn what_is_held_out_is_of_the_training_data() {
     let nothing = HeldOut {
         fold: None,
         validation: None,
-        classes: Classes::Own,
     };
     let error = nothing.data(&recipe).err().unwrap().to_string();
     assert!(error.contains("this one has neither"), "{error}");

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use evenkeel_augment::{Image, Loader};
+use evenkeel_augment::Loader;
 use evenkeel_nn::Pass;
 use evenkeel_random::Key;
 use evenkeel_record::{Preparation, write_atomic};
@@ -47,21 +47,6 @@ pub struct HeldOut {
     pub fold: Option<[u64; 3]>,
     /// A source whose training part is measured instead of the fold.
     pub validation: Option<String>,
-    /// What the classes are.
-    #[serde(default)]
-    pub classes: Classes,
-}
-
-/// What a net tells apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Classes {
-    /// The classes of the data.
-    #[default]
-    Own,
-    /// Whether an image is of the training data or of the validation source. What is measured is then how well
-    /// images of the fold pass for those of the validation source.
-    Origins,
 }
 
 /// What a trial tells.
@@ -346,7 +331,10 @@ impl Worker {
         let bytes = height * width * channels;
         let mut pixels = Vec::with_capacity(bytes * chosen.len());
         for &index in &chosen {
-            pixels.extend_from_slice(seen(&held_out, &kind, index)?.pixels());
+            let image = shown(&held_out, &kind, index).ok_or_else(|| {
+                Error::Unfit(format!("held-out image {index} can no longer be read"))
+            })?;
+            pixels.extend_from_slice(image.pixels());
         }
         let mut matching = Matching {
             model,
@@ -404,57 +392,8 @@ impl HeldOut {
                 divided.classes.join(", ")
             )));
         }
-        match self.classes {
-            Classes::Own => Ok(divided.evaluated_on(other.train)),
-            Classes::Origins => origins(divided, &other),
-        }
+        Ok(divided.evaluated_on(other.train))
     }
-}
-
-/// Pixels that are kept of each origin, at most.
-const MOST_ORIGIN_BYTES: usize = 128 << 20;
-
-/// To be told apart: images of the training data and of the validation source. To be measured: those of the fold, as
-/// if they were of the latter.
-fn origins(divided: Dataset, validation: &Dataset) -> Result<Dataset, Error> {
-    if !divided.held_out {
-        return Err(Error::Unfit(
-            "origins are told apart on a fold that is held out; this trial has none".into(),
-        ));
-    }
-    let kind = &divided.kind;
-    let bytes: usize = kind.shape().iter().product();
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    for (label, split) in [(TRAINING, &divided.train), (VALIDATION, &validation.train)] {
-        let count = split.len().min((MOST_ORIGIN_BYTES / bytes.max(1)).max(1));
-        // Evenly over all, as sources may be sorted.
-        for place in (0..count).map(|i| i * split.len() / count) {
-            pixels.extend_from_slice(seen(split, kind, place)?.pixels());
-            labels.push(label);
-        }
-    }
-    let as_validation = vec![VALIDATION; divided.classes.len()];
-    Ok(Dataset {
-        classes: ["training data", "validation source"]
-            .map(String::from)
-            .into(),
-        train: Split::Images(Images {
-            bytes,
-            pixels: pixels.into(),
-            labels: labels.into(),
-        }),
-        test: divided.test.relabelled(&as_validation),
-        ..divided
-    })
-}
-
-const TRAINING: u32 = 0;
-const VALIDATION: u32 = 1;
-
-/// A held-out image as the net sees it.
-fn seen(split: &Split, kind: &Kind, index: usize) -> Result<Image, Error> {
-    shown(split, kind, index)
-        .ok_or_else(|| Error::Unfit(format!("image {index} can no longer be read")))
 }
 
 impl Matching {
