@@ -5,10 +5,10 @@
 //! a candidate is one sub-policy, so that a score says more of what it is for. Their optimizer, a tree of Parzen
 //! estimators, is here too.
 //!
-//! With a validation source, whose distribution may be another, that is half of the score; the other half is what
-//! training with each transform alone did to the loss on the same images, which the look for harm has measured. The
-//! first half alone is won by projections: equalizing makes dark images look like bright ones, but no bright image
-//! look like a dark one, so training with it teaches nothing.
+//! With a validation source, whose distribution may be another, what training with each transform alone did to the
+//! loss on the same images (the look for harm has measured it) is a second judgment, and a candidate is as good as the
+//! worse of the two says. The first alone is won by projections: equalizing makes dark images look like bright ones,
+//! but no bright image look like a dark one, so training with it teaches little.
 
 use evenkeel_augment::{PolicyStep, Transform};
 use evenkeel_random::{Draws, Key};
@@ -28,11 +28,11 @@ use crate::Error;
 const ROUND: u64 = 20;
 /// Rounds at random before the scores are modelled.
 const RANDOM_ROUNDS: u64 = 3;
-/// What each fold gives to the policy.
+/// What each fold gives to the policy, of twice as many once these are simple.
 const BEST: usize = 10;
 
 /// A step is left out of a sub-policy if so much of the gain is there without it.
-const WITHOUT: f64 = 0.9;
+const WITHOUT: f64 = 0.8;
 
 /// A fold's candidates.
 struct Fold {
@@ -97,10 +97,14 @@ pub(super) fn search(
         sitting.tell("density matching", scored, most, best);
     }
 
-    let chosen = folds.iter().map(|fold| best(&fold.tried)).collect();
-    let chosen = simplify(chosen, space.steps, |forms| judges.gains(sitting, forms))?;
+    let good = folds
+        .iter()
+        .map(|fold| best(&fold.tried, 2 * BEST))
+        .collect();
+    let simple = simplify(good, space.steps, |forms| judges.gains(sitting, forms))?;
+    let chosen = simple.iter().flat_map(|fold| best(fold, BEST));
     Ok(Found {
-        policy: Policy::of(chosen.into_iter().flatten().collect()),
+        policy: Policy::of(chosen.map(|(sub_policy, _)| sub_policy).collect()),
         settings: Vec::new(),
         tried: in_order(&folds),
         plain: mean(&judges.plain).unwrap_or(f64::NAN),
@@ -160,7 +164,7 @@ impl Judges<'_> {
             let gains = scored.map(|(candidate, score)| {
                 let matching = score.loss - plain;
                 match self.alone {
-                    Some(alone) => (matching + trained(alone, candidate)) / 2.0,
+                    Some(alone) => matching.max(trained(alone, candidate)),
                     None => matching,
                 }
             });
@@ -187,7 +191,7 @@ fn simplify(
     mut chosen: Vec<Vec<(SubPolicy, f64)>>,
     steps: usize,
     mut gains: impl FnMut(&[Vec<SubPolicy>]) -> Result<Option<Vec<Vec<f64>>>, Error>,
-) -> Result<Vec<Vec<SubPolicy>>, Error> {
+) -> Result<Vec<Vec<(SubPolicy, f64)>>, Error> {
     for _ in 1..steps {
         let forms: Vec<Vec<SubPolicy>> = chosen
             .iter()
@@ -212,16 +216,7 @@ fn simplify(
             }
         }
     }
-    let distinct = |chosen: Vec<(SubPolicy, f64)>| {
-        let mut distinct: Vec<SubPolicy> = Vec::new();
-        for (sub_policy, _) in chosen {
-            if !distinct.contains(&sub_policy) {
-                distinct.push(sub_policy);
-            }
-        }
-        distinct
-    };
-    Ok(chosen.into_iter().map(distinct).collect())
+    Ok(chosen)
 }
 
 /// A sub-policy without each of its steps in turn; nothing of one that has a single step.
@@ -253,7 +248,7 @@ fn in_order(folds: &[Fold]) -> Vec<Tried> {
 
 /// The best of those that are better than none, each combination of transforms once: near copies of one sub-policy
 /// are no policy.
-fn best(tried: &[(SubPolicy, f64)]) -> Vec<(SubPolicy, f64)> {
+fn best(tried: &[(SubPolicy, f64)], count: usize) -> Vec<(SubPolicy, f64)> {
     let mut order: Vec<&(SubPolicy, f64)> = tried.iter().filter(|(_, gain)| *gain < 0.0).collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut chosen: Vec<(SubPolicy, f64)> = Vec::new();
@@ -266,7 +261,7 @@ fn best(tried: &[(SubPolicy, f64)]) -> Vec<(SubPolicy, f64)> {
             names.iter_mut().for_each(|names| names.sort_unstable());
             names[0] == names[1]
         };
-        if chosen.len() < BEST && !chosen.iter().any(alike) {
+        if chosen.len() < count && !chosen.iter().any(alike) {
             chosen.push((candidate.clone(), *gain));
         }
     }
@@ -463,7 +458,7 @@ mod tests {
         ]
         .map(|(transform, level, gain)| (vec![step(transform, level)], gain))
         .into();
-        let chosen = best(&tried);
+        let chosen = best(&tried, 5);
         assert_eq!(
             chosen,
             [
@@ -513,13 +508,13 @@ mod tests {
             let of = |forms: &Vec<SubPolicy>| forms.iter().map(|form| gain(form)).collect();
             Ok(Some(forms.iter().map(of).collect()))
         });
-        // The third is like the first then. Both rotations of the second earn their place: a third of its gain is
-        // the weaker one's.
-        let expected = [vec![rotate], vec![rotate, weak], vec![weak]];
+        // Both rotations of the second earn their place: a third of its gain is the weaker one's.
+        let expected = [vec![rotate], vec![rotate, weak], vec![rotate], vec![weak]];
+        let expected = expected.map(|simple| (simple.clone(), gain(&simple)));
         assert_eq!(chosen.unwrap(), [expected.to_vec(), Vec::new()]);
         // Without time for it, they stay as they are.
-        let whole = vec![shear, rotate];
-        let chosen = simplify(vec![vec![(whole.clone(), -1.0)]], 3, |_| Ok(None));
+        let whole = (vec![shear, rotate], -1.0);
+        let chosen = simplify(vec![vec![whole.clone()]], 3, |_| Ok(None));
         assert_eq!(chosen.unwrap(), [[whole]]);
     }
 }

@@ -2,6 +2,7 @@
 //! another class; and what it does to the loss.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use evenkeel_augment::Transform;
 use evenkeel_record::Estimate;
@@ -60,26 +61,40 @@ pub(super) fn alone(
         let policy = transform.map(policy).unwrap_or_default();
         sitting.training(&policy, &[], &[], SHARE, seed)
     };
-    let mut trials = Vec::new();
-    for &transform in &space.transforms {
-        trials.push(of(sitting, Some(transform), seed)?);
-    }
-    for other in 0..SEEDS {
-        trials.push(of(sitting, None, seed.wrapping_add(other))?);
-    }
+    // Those that have no transform first.
+    let all_of = |sitting: &Sitting<'_>, transforms: &[Transform], seeds: Range<u64>| {
+        let mut trials = Vec::new();
+        for other in seeds {
+            let seed = seed.wrapping_add(other);
+            trials.push(of(sitting, None, seed)?);
+            for &transform in transforms {
+                trials.push(of(sitting, Some(transform), seed)?);
+            }
+        }
+        Ok::<_, Error>(trials)
+    };
     let most = sitting.settings.candidates;
     sitting.tell("safety", 0, most, None);
+    // Where the losses count too.
+    let seeds = match sitting.settings.validation {
+        Some(_) => SEEDS,
+        None => 1,
+    };
+    let trials = all_of(sitting, &space.transforms, 0..seeds)?;
     let told = trained(sitting, &trials)?;
-    let (with, plain) = told.split_at(space.transforms.len());
-    let losses: Vec<f64> = plain.iter().map(|trained| trained.score.loss).collect();
-    let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-    let gains = with
-        .iter()
-        .map(|trained| (trained.score.loss - loss) / PROBABILITY);
+    let of_seed: Vec<&[Trained]> = told.chunks(1 + space.transforms.len()).collect();
+    let gain = |place: usize| {
+        let differences = of_seed
+            .iter()
+            .map(|told| told[place].score.loss - told[0].score.loss);
+        differences.sum::<f64>() / seeds as f64 / PROBABILITY
+    };
+    let gains = (1..).map(gain);
     let alone = Alone {
         harms: Vec::new(),
         gains: space.transforms.iter().copied().zip(gains).collect(),
     };
+    let (plain, with) = of_seed[0].split_first().expect("the first has none");
 
     let mut pairs = Vec::new();
     for (&transform, with) in space.transforms.iter().zip(with) {
@@ -87,7 +102,7 @@ pub(super) fn alone(
             pairs.push((
                 transform,
                 class,
-                discordant(&plain[0].predicted, &with.predicted, labels, class),
+                discordant(&plain.predicted, &with.predicted, labels, class),
             ));
         }
     }
@@ -104,21 +119,15 @@ pub(super) fn alone(
 
     let mut transforms: Vec<Transform> = suspected.iter().map(|(t, ..)| *t).collect();
     transforms.dedup();
-    let mut again = Vec::new();
-    for other in 1..SEEDS {
-        for &transform in &transforms {
-            again.push(of(sitting, Some(transform), seed.wrapping_add(other))?);
-        }
-    }
-    let again = trained(sitting, &again)?;
-    let of_seed = || plain[1..].iter().zip(again.chunks(transforms.len()));
+    let trials = all_of(sitting, &transforms, 1..SEEDS)?;
+    let again = trained(sitting, &trials)?;
     let confirmed = suspected
         .into_iter()
         .filter_map(|(transform, class, first)| {
-            let place = transforms.iter().position(|t| *t == transform)?;
-            let others = of_seed().map(|(plain, with)| {
-                discordant(&plain.predicted, &with[place].predicted, labels, class)
-            });
+            let place = 1 + transforms.iter().position(|t| *t == transform)?;
+            let others = again
+                .chunks(1 + transforms.len())
+                .map(|told| discordant(&told[0].predicted, &told[place].predicted, labels, class));
             let all: Vec<Discordant> = std::iter::once(first).chain(others).collect();
             let pooled = all.iter().fold(Discordant::default(), |sum, d| Discordant {
                 fixed: sum.fixed + d.fixed,
