@@ -4,6 +4,7 @@ use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::ops::Levels;
+use crate::strip::{self, Planes, split};
 use crate::{Error, Image};
 
 /// y\[c, i, j\] = (x\[i, j, c\]/255 − mean\[c\])/std\[c\].
@@ -20,8 +21,8 @@ pub struct Normalize {
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     tables: Vec<[f32; 256]>,
-    /// (scale, offset) per channel of the line that all results lie on, rounded: faster computed than looked up.
-    lines: Option<Vec<[f64; 2]>>,
+    /// Those that give all results to the bit, if there are any: they are faster computed than looked up.
+    lines: Option<Vec<Line>>,
 }
 
 impl Normalize {
@@ -64,12 +65,12 @@ impl Normalize {
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
         let line = |(&mean, &std): (&f32, &f32)| {
             let std = f64::from(std);
-            [1.0 / (255.0 * std), -f64::from(mean) / std]
+            Line::new(1.0 / (255.0 * std), -f64::from(mean) / std)
         };
         let lines: Vec<_> = mean.iter().zip(std).map(line).collect();
         let same = lines.iter().zip(&tables).all(|(&line, table)| {
             let mut results = (0..=255).zip(table);
-            results.all(|(level, result)| on(line, level).to_bits() == result.to_bits())
+            results.all(|(level, result)| line.at(level).to_bits() == result.to_bits())
         });
         Ok(Tables {
             tables,
@@ -78,9 +79,35 @@ impl Normalize {
     }
 }
 
-#[inline(always)]
-fn on([scale, offset]: [f64; 2], level: u8) -> f32 {
-    (f64::from(level) * scale + offset) as f32
+/// A line on which a channel's results lie, in `f32` but with no roundings that show: scale and offset have an upper
+/// part on one grid, so that level·scale + offset is exact there, and the rest is added last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Line {
+    scale: [f32; 2],
+    offset: [f32; 2],
+}
+
+impl Line {
+    fn new(scale: f64, offset: f64) -> Self {
+        // Numbers on the grid have 24 bits up to the greatest result, 22 bits for what comes in between.
+        let most = (255.0 * scale).max(offset.abs());
+        let grid = (most.log2().ceil() - 22.0).exp2();
+        let parts = |number: f64| {
+            let upper = (number / grid).round() * grid;
+            [upper, number - upper].map(|part| part as f32)
+        };
+        Self {
+            scale: parts(scale),
+            offset: parts(offset),
+        }
+    }
+
+    #[inline(always)]
+    fn at(self, level: u8) -> f32 {
+        let level = f32::from(level);
+        let [upper, rest] = [0, 1].map(|part| level * self.scale[part] + self.offset[part]);
+        upper + rest
+    }
 }
 
 impl Tables {
@@ -116,44 +143,23 @@ fn look_up(tables: &[[f32; 256]], image: &Image, output: &mut [f32]) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn compute(line: [f64; 2], levels: &[u8], output: &mut [f32]) {
+fn compute(line: Line, levels: &[u8], output: &mut [f32]) {
     for (output, &level) in output.iter_mut().zip(levels) {
-        *output = on(line, level);
+        *output = line.at(level);
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn compute_three(lines: [[f64; 2]; 3], levels: &[u8], output: &mut [f32]) {
-    const TOGETHER: usize = 16;
+fn compute_three(lines: [Line; 3], levels: &[u8], output: &mut [f32]) {
     let plane = levels.len() / 3;
-    let (red, rest) = output.split_at_mut(plane);
-    let (green, blue) = rest.split_at_mut(plane);
-    let (blocks, rest) = levels.as_chunks::<{ 3 * TOGETHER }>();
-    let [(reds, red), (greens, green), (blues, blue)] = [
-        red.as_chunks_mut::<TOGETHER>(),
-        green.as_chunks_mut::<TOGETHER>(),
-        blue.as_chunks_mut::<TOGETHER>(),
-    ];
-    // A scale and an offset for each of the block's levels.
-    let (mut scales, mut offsets) = ([0.0; 3 * TOGETHER], [0.0; 3 * TOGETHER]);
-    for i in 0..3 * TOGETHER {
-        [scales[i], offsets[i]] = lines[i % 3];
-    }
-    for (((block, red), green), blue) in blocks.iter().zip(reds).zip(greens).zip(blues) {
-        let mut numbers = [0.0; 3 * TOGETHER];
-        for i in 0..3 * TOGETHER {
-            numbers[i] = on([scales[i], offsets[i]], block[i]);
-        }
-        for i in 0..TOGETHER {
-            red[i] = numbers[3 * i];
-            green[i] = numbers[3 * i + 1];
-            blue[i] = numbers[3 * i + 2];
-        }
-    }
-    let rest = rest.as_chunks::<3>().0;
-    for (output, channel) in [red, green, blue].into_iter().zip(0..3) {
-        for (output, colour) in output.iter_mut().zip(rest) {
-            *output = on(lines[channel], colour[channel]);
+    let mut planes: Planes = [[0; strip::PIXELS]; 3];
+    for (i, strip) in levels.chunks(strip::BYTES).enumerate() {
+        let count = split(strip, &mut planes);
+        for channel in 0..3 {
+            let output = &mut output[channel * plane + i * strip::PIXELS..][..count];
+            for i in 0..count {
+                output[i] = lines[channel].at(planes[channel][i]);
+            }
         }
     }
 }
@@ -175,6 +181,29 @@ mod tests {
             .unwrap()
             .write(&image, None, &mut output);
         assert_eq!(output, [-1.0, -0.6, 0.375, 0.075]);
+    }
+
+    /// Numbers computed on lines are those of the tables; and it is lines that the usual settings are computed on.
+    #[test]
+    fn lines_give_what_tables_hold() {
+        let imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let cifar = ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]);
+        let levels = ([0.0; 3], [1.0 / 255.0; 3]);
+        for (mean, std) in [imagenet, cifar, levels, ([0.5; 3], [0.5; 3])] {
+            let normalize = Normalize {
+                mean: mean.into(),
+                std: std.into(),
+            };
+            let tables = normalize.tables(3).unwrap();
+            assert!(tables.lines.is_some(), "{normalize:?}");
+            // More than a strip, and not a whole number of them.
+            let pixels = (0..3 * 23 * 31).map(|i| (i * 7 % 256) as u8).collect();
+            let image = Image::new(23, 31, 3, pixels).unwrap();
+            let (mut found, mut expected) = (vec![0.0; 3 * 23 * 31], vec![1.0; 3 * 23 * 31]);
+            tables.write(&image, None, &mut found);
+            look_up(&tables.tables, &image, &mut expected);
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

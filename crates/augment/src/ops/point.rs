@@ -4,6 +4,7 @@
 use multiversion::multiversion;
 
 use crate::Image;
+use crate::strip::{self, Planes, join, split};
 
 /// What each level becomes.
 pub(super) type Table = [u8; 256];
@@ -87,7 +88,7 @@ impl Levels {
 
 /// [`blend`] in terms that every instruction set has for many numbers at once.
 #[inline(always)]
-fn blend_lane(a: f32, b: f32, factor: f32) -> u8 {
+pub(super) fn blend_lane(a: f32, b: f32, factor: f32) -> u8 {
     // From 2²³ on a number's last bits are those of its whole part.
     const WHOLE: f32 = (1 << 23) as f32;
     let blended = (a + factor * (b - a)).clamp(0.0, 255.0);
@@ -102,31 +103,12 @@ fn blend_all(levels: &mut [u8], a: u8, factor: f32) {
     }
 }
 
-/// Pixels that are computed together.
-const TOGETHER: usize = 16;
-
-/// The channels of some pixels of three, as numbers of 32 bits: those can be permuted on more machines than bytes.
+/// The gray of each pixel of a strip; see [`gray`].
 #[inline(always)]
-fn split(pixels: &[u8; 3 * TOGETHER]) -> [[i32; TOGETHER]; 3] {
-    let mut wide = [0; 3 * TOGETHER];
-    for i in 0..3 * TOGETHER {
-        wide[i] = i32::from(pixels[i]);
-    }
-    let mut channels = [[0; TOGETHER]; 3];
-    for i in 0..TOGETHER {
-        channels[0][i] = wide[3 * i];
-        channels[1][i] = wide[3 * i + 1];
-        channels[2][i] = wide[3 * i + 2];
-    }
-    channels
-}
-
-/// The gray of each pixel; see [`gray`].
-#[inline(always)]
-fn grays([red, green, blue]: &[[i32; TOGETHER]; 3]) -> [i32; TOGETHER] {
-    let mut grays = [0; TOGETHER];
-    for i in 0..TOGETHER {
-        grays[i] = (19_595 * red[i] + 38_470 * green[i] + 7_471 * blue[i] + 0x8000) >> 16;
+fn grays([red, green, blue]: &Planes) -> [u8; strip::PIXELS] {
+    let mut grays = [0; strip::PIXELS];
+    for i in 0..strip::PIXELS {
+        grays[i] = gray([red[i], green[i], blue[i]]);
     }
     grays
 }
@@ -134,23 +116,16 @@ fn grays([red, green, blue]: &[[i32; TOGETHER]; 3]) -> [i32; TOGETHER] {
 /// The sum of the grays of pixels of three channels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn gray_sum(pixels: &[u8]) -> u64 {
-    let (blocks, rest) = pixels.as_chunks::<{ 3 * TOGETHER }>();
+    let mut planes: Planes = [[0; strip::PIXELS]; 3];
     let mut total = 0;
-    // Sums of 2¹⁶ levels fit 31 bits.
-    for blocks in blocks.chunks(1 << 16) {
-        let mut sums = [0_i32; TOGETHER];
-        for block in blocks {
-            let grays = grays(&split(block));
-            for i in 0..TOGETHER {
-                sums[i] += grays[i];
-            }
+    for strip in pixels.chunks(strip::BYTES) {
+        let count = split(strip, &mut planes);
+        let grays = grays(&planes);
+        let mut sum = 0;
+        for i in 0..count {
+            sum += u32::from(grays[i]);
         }
-        for sum in sums {
-            total += sum as u64;
-        }
-    }
-    for colour in rest.as_chunks::<3>().0 {
-        total += u64::from(gray(*colour));
+        total += u64::from(sum);
     }
     total
 }
@@ -158,24 +133,16 @@ pub(super) fn gray_sum(pixels: &[u8]) -> u64 {
 /// Blends the pixels' own grays with pixels of three channels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn saturate(pixels: &mut [u8], factor: f32) {
-    let (blocks, rest) = pixels.as_chunks_mut::<{ 3 * TOGETHER }>();
-    for block in blocks {
-        let grays = grays(&split(block));
-        let mut each = [0; 3 * TOGETHER];
-        for i in 0..TOGETHER {
-            each[3 * i] = grays[i];
-            each[3 * i + 1] = grays[i];
-            each[3 * i + 2] = grays[i];
+    let mut planes: Planes = [[0; strip::PIXELS]; 3];
+    for strip in pixels.chunks_mut(strip::BYTES) {
+        split(strip, &mut planes);
+        let grays = grays(&planes);
+        for plane in &mut planes {
+            for i in 0..strip::PIXELS {
+                plane[i] = blend_lane(f32::from(grays[i]), f32::from(plane[i]), factor);
+            }
         }
-        for i in 0..3 * TOGETHER {
-            block[i] = blend_lane(each[i] as f32, f32::from(block[i]), factor);
-        }
-    }
-    for colour in rest.as_chunks_mut::<3>().0 {
-        let gray = gray(*colour);
-        for level in colour {
-            *level = blend(gray, *level, factor);
-        }
+        join(&planes, strip);
     }
 }
 
