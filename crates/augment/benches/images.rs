@@ -109,15 +109,22 @@ impl Clock {
     }
 }
 
-/// The median of the repeats behind the first, which warms up.
+/// Of a repeat: the system counts a thread's time in thousandths of a second.
+const SECONDS: f64 = 0.1;
+
+/// The median of the repeats behind the first, which warms up; each has as many epochs as take some time.
 fn rate(op: &str, exact: bool, items: usize, repeats: usize, mut work: impl FnMut(u64)) {
-    let mut seconds: Vec<f64> = (0..=repeats as u64)
-        .map(|epoch| {
+    let start = Instant::now();
+    work(0);
+    let epochs = (SECONDS / start.elapsed().as_secs_f64()).ceil() as u64;
+    let mut seconds: Vec<f64> = (0..repeats as u64)
+        .map(|repeat| {
             let start = Clock::now();
-            work(epoch);
-            start.seconds()
+            for epoch in 0..epochs {
+                work(1 + repeat * epochs + epoch);
+            }
+            start.seconds() / epochs as f64
         })
-        .skip(1)
         .collect();
     seconds.sort_by(f64::total_cmp);
     let rate = (items as f64 / seconds[repeats / 2]).round();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use evenkeel_lab::average::TestViews;
+use evenkeel_lab::average::{Noise, TestViews};
 
 /// Train with noise; test with its average. Trains well-regularized classifiers and shows what
 /// they learned.
@@ -27,6 +27,11 @@ pub enum Command {
     Compare(CompareArgs),
     /// Train arms that change a recipe, each over the same seeds, and compare them
     Ablate(AblateArgs),
+    /// Find the augmentation policy that a data set wants, on its training data alone
+    Search(SearchArgs),
+    /// Do trials of a search, for a parent process
+    #[command(hide = true)]
+    Trial(TrialArgs),
     /// Write a run's report anew
     Report(ReportArgs),
     /// Look at a finished run with instruments: shifts, landscapes, redundancy, modes
@@ -70,11 +75,15 @@ pub struct TrainArgs {
     /// show default` shows keys
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
+    /// Augment by a pipeline instead of the recipe's operations: a file (TOML or JSON), such as a search's
+    /// policy.toml, or the name of a built-in one; see `evenkeel pipeline list`
+    #[arg(long, value_name = "FILE|NAME")]
+    pub pipeline: Option<String>,
     /// Go on with an interrupted run, to the same weights as without the interruption
     #[arg(
         long,
         value_name = "RUN",
-        conflicts_with_all = ["recipe", "data", "out", "epochs", "seed", "settings"]
+        conflicts_with_all = ["recipe", "data", "out", "epochs", "seed", "settings", "pipeline"]
     )]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -132,6 +141,15 @@ pub struct EvalArgs {
     /// Average over N draws of the noise that the net was trained with, for each view
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub mc: u64,
+    /// Which noise: masks (dropout, DropConnect), batches (batch norms use the statistics of another training batch
+    /// for each draw), or all that the net was trained with
+    #[arg(
+        long,
+        value_name = "all|masks|batches",
+        default_value = "all",
+        requires = "mc"
+    )]
+    pub mc_noise: Noise,
     /// What is averaged
     #[arg(long, value_enum, default_value_t = Average::Probabilities)]
     pub average: Average,
@@ -198,6 +216,16 @@ pub struct AblateArgs {
     /// names of recipe and arms]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub jobs: JobArgs,
+    /// Print one JSON object at the end instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to compute what is several processes' work.
+#[derive(clap::Args)]
+pub struct JobArgs {
     /// Trainings at a time, each a process of its own [default: one a core, or one on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
@@ -207,9 +235,112 @@ pub struct AblateArgs {
     /// Where to compute
     #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
     pub device: DeviceKind,
-    /// Print one JSON object at the end instead of the table
+}
+
+#[derive(clap::Args)]
+pub struct SearchArgs {
+    /// Where the images come from; see `evenkeel data list` [default: the recipe's]
+    pub source: Option<String>,
+    /// The recipe that the policy is for: a file (TOML), or the name of a built-in one
+    #[arg(long, value_name = "RECIPE", default_value = "default")]
+    pub recipe: String,
+    /// Change a key of the recipe; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// How to search
+    #[arg(long, value_enum, default_value_t = SearchMethod::Density)]
+    pub method: SearchMethod,
+    /// The time for the search, such as 90s, 30m or 2h; the final comparison comes after it
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = seconds)]
+    pub budget: u64,
+    /// Candidates at most
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub candidates: u64,
+    /// What to choose from: TOML with any of transforms, steps, levels and sub_policies
+    #[arg(long, value_name = "FILE")]
+    pub space: Option<PathBuf>,
+    /// The root of all randomness
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Parts of the training data, each held out from one net that scores candidates
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub folds: u64,
+    /// Labelled images like those of the test, but others: score candidates on its training images instead of
+    /// held-out ones
+    #[arg(long, value_name = "SOURCE")]
+    pub validation: Option<String>,
+    /// Held-out images that a candidate is scored on
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub images: usize,
+    /// Views of each
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub draws: u64,
+    /// Runs of each arm of the final comparison, on all training data and the test data
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub seeds: u64,
+    /// Go on with the search of this folder, to the same result
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = [
+            "source", "recipe", "settings", "method", "budget", "candidates", "space", "seed", "folds", "validation",
+            "images", "draws", "seeds", "out"
+        ]
+    )]
+    pub resume: Option<PathBuf>,
+    /// The search's folder [default: searches/ and the time in UTC]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub jobs: JobArgs,
+    /// Print one JSON object at the end instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SearchMethod {
+    /// Score candidates by nets trained without them, on images these have not seen (Fast AutoAugment)
+    Density,
+    /// Move a distribution of policies towards those whose short trainings do well (AutoAugment, scaled down)
+    Controller,
+    /// Train with each count and strength of transforms (RandAugment)
+    Grid,
+    /// Train many recipes shortly, the best of them longer (successive halving)
+    Halving,
+    /// Train shortly with policies at random: the control
+    Random,
+}
+
+/// Seconds of `90s`, `30m` or `2h`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let expected = || format!("expected a time such as 90s, 30m or 2h, found {text}");
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let each = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(expected()),
+    };
+    let number = text.trim_end_matches(unit).parse::<u64>();
+    let seconds = number.ok().and_then(|number| number.checked_mul(each));
+    seconds
+        .filter(|seconds| (1..=365 * 86400).contains(seconds))
+        .ok_or_else(expected)
+}
+
+/// Does the trials that come in on the standard input: a line of JSON each, answered by one.
+#[derive(clap::Args)]
+pub struct TrialArgs {
+    /// A folder for trained nets
+    #[arg(long, value_name = "DIR")]
+    pub nets: PathBuf,
+    /// Threads of the computation
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    pub device: DeviceKind,
 }
 
 #[derive(clap::Args)]

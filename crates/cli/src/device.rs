@@ -31,10 +31,13 @@ pub fn device(kind: DeviceKind) -> Result<(Device, &'static str), Failure> {
 /// Sets the threads of the computation; returns how many there are.
 pub fn threads(args: &MachineArgs) -> Result<usize, Failure> {
     if let Some(threads) = args.threads {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global();
-        pool.map_err(Failure::run)?;
+        use_threads(threads.into())?;
     }
     Ok(rayon::current_num_threads())
+}
+
+/// Sets the threads of the computation.
+pub fn use_threads(threads: usize) -> Result<(), Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(Failure::run)
 }

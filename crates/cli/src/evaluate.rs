@@ -24,6 +24,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let options = AverageOptions {
         views: args.tta.clone(),
         draws: args.mc,
+        noise: args.mc_noise,
         average: match args.average {
             Average::Probabilities => AverageOf::Probabilities,
             Average::Logits => AverageOf::Logits,
@@ -92,6 +93,7 @@ fn json(folder: &RunFolder, options: &AverageOptions, evaluated: &Evaluated) -> 
         "examples": quality.examples,
         "tta": options.views.to_string(),
         "mc": options.draws,
+        "mc_noise": options.noise.to_string(),
         "average": options.average,
         "quality": quality,
         "averaging": averaging,

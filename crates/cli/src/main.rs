@@ -11,12 +11,15 @@ mod evaluate;
 mod exit;
 mod fetch;
 mod fold;
+mod pool;
 mod preview;
 mod probe;
 mod progress;
 mod say;
+mod search;
 mod show;
 mod train;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Ablate(args) => ablate::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Trial(args) => trial::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Report(args) => show::report(&args),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use evenkeel_lab::recipes::{self, BUILT_IN, built_in};
-use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, resume};
+use evenkeel_lab::{FitOptions, Outcome, Recipe, fit, read_pipeline, resume};
 use evenkeel_record::{EventFile, Run, RunFolder};
 use serde_json::json;
 
@@ -34,7 +34,7 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Some(path) => (RunFolder::new(path), None),
         None => {
             let recipe = recipe(args)?;
-            let folder = RunFolder::new(args.out.clone().unwrap_or_else(default_folder));
+            let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| folder_of_now("runs")));
             (folder, Some(recipe))
         }
     };
@@ -177,7 +177,13 @@ fn recipe(args: &TrainArgs) -> Result<Recipe, Failure> {
     if let Some(seed) = args.seed {
         settings.push(format!("seed={seed}"));
     }
-    Ok(Recipe::parse(&text, &place, &settings)?)
+    let mut recipe = Recipe::parse(&text, &place, &settings)?;
+    if let Some(name) = &args.pipeline {
+        let pipeline = read_pipeline(name)?;
+        recipe.augment.operations = pipeline.operations;
+        recipe.augment.exact = pipeline.exact;
+    }
+    Ok(recipe)
 }
 
 /// The text of a built-in recipe or of a file, and where it is from.
@@ -209,8 +215,9 @@ fn read_recipe(name: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
 }
 
-fn default_folder() -> PathBuf {
-    Path::new("runs").join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())
+/// A folder named by the time in UTC, inside another.
+pub fn folder_of_now(parent: &str) -> PathBuf {
+    Path::new(parent).join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())
 }
 
 fn print_json(folder: &RunFolder, run: &Run) -> Result<(), Failure> {

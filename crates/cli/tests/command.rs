@@ -94,10 +94,15 @@ fn trains_evaluates_and_reports() {
     let (code, out, told) = run(folder, &["eval", "run", "--tta", "dense", "--mc", "3"]);
     assert_eq!(code, 0, "{told}");
     assert!(
-        out.contains("average over dense, 3 draws") && out.contains("9 forwards an example"),
+        out.contains("average over dense, 3 draws of all noise")
+            && out.contains("9 forwards an example"),
         "{out}"
     );
-    assert!(folder.join("run/averaging/dense-3-draws.json").exists());
+    assert!(
+        folder
+            .join("run/averaging/dense-3-draws-of-all-noise.json")
+            .exists()
+    );
     let without = ["--epochs", "1", "--set", "augment.operations=[]"];
     let train = [&["train", "recipe.toml", "--out", "plain"], &without[..]].concat();
     assert_eq!(run(folder, &train).0, 0);
@@ -191,7 +196,7 @@ fn a_table_trains_a_dense_net() {
     assert!(code == 2 && told.contains("is a table"), "{told}");
     let (code, out, told) = run(folder, &["eval", "run", "--mc", "5", "--average", "logits"]);
     assert!(
-        code == 0 && out.contains("average over 5 draws"),
+        code == 0 && out.contains("average over 5 draws of all noise"),
         "{out} {told}"
     );
 }

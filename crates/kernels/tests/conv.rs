@@ -28,7 +28,7 @@ fn conv(examples: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize
 }
 
 /// Of every class: none, one pixel, odd sizes, kernels of 1, 3, 5, 7 and oblong ones, strides,
-/// dilation, more padding than image, groups, depthwise, many images of one or several at a time, images that
+/// dilation, more padding than image, groups, depthwise, many images of one or several at a time (some of which are whole tiles), images that
 /// are handled in stripes, one image whose outputs are shared out, more weights than are handled at a time.
 fn cases() -> Vec<Conv2d> {
     let three = conv(3, [4, 5], [9, 11], [3, 3]);
@@ -52,6 +52,17 @@ fn cases() -> Vec<Conv2d> {
         conv(1, [8, 64], [16, 15], [3, 3]),
         conv(40, [20, 70], [4, 4], [3, 3]),
         conv(20, [300, 40], [2, 2], [3, 3]),
+        conv(67, [9, 64], [7, 6], [3, 3]),
+        conv(65, [70, 33], [9, 8], [5, 3]),
+        Conv2d {
+            stride: [2, 2],
+            ..conv(64, [40, 32], [9, 8], [3, 3])
+        },
+        Conv2d {
+            dilation: [2, 3],
+            padding: around([2, 3]),
+            ..conv(70, [3, 34], [5, 6], [3, 3])
+        },
         Conv2d {
             stride: [2, 2],
             ..conv(2, [90, 35], [50, 41], [3, 3])

@@ -221,20 +221,59 @@ fn bits_do_not_depend_on_threads() {
     }
 }
 
+/// Few and many images, odd sizes, windows that overlap and reach over the edge, images that are pooled in bands,
+/// groups, one image whose outputs are shared out.
+fn pooled_cases() -> Vec<ConvBlock> {
+    let window = |size: usize, stride: usize, padding: usize| Window {
+        size: [size; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+    };
+    let mut cases = cases();
+    cases.extend([
+        block(128, [8, 64], [14, 14], Some(Window::HALVING)),
+        block(65, [8, 64], [7, 5], Some(window(3, 2, 1))),
+        block(1, [3, 64], [31, 33], Some(Window::HALVING)),
+        block(2, [3, 40], [95, 83], Some(Window::HALVING)),
+        block(2, [3, 40], [95, 83], Some(window(3, 2, 1))),
+        block(1, [2, 24], [120, 70], Some(window(5, 3, 2))),
+        block(1, [2, 24], [120, 70], Some(window(2, 5, 0))),
+        block(1, [1, 3], [2, 2], Some(window(2, 1, 1))),
+    ]);
+    cases
+}
+
 #[test]
-fn an_activated_convolution_is_one_and_its_activation() {
-    let case = Case::<f32>::new(block(3, [5, 40], [9, 7], None));
-    let conv = &case.block.conv;
-    let plain = conv2d(&case.x, &case.weight, Some(&case.shift), conv);
-    let expected: Vec<f32> = plain
-        .iter()
-        .map(|&y| if y <= 0.0 { 0.0 } else { y })
-        .collect();
-    let bias = Some(&case.shift[..]);
-    let found = conv2d_activated(&case.x, &case.weight, bias, conv, Activation::Relu);
-    assert_eq!(bits(&found), bits(&expected));
-    let found = conv2d_activated(&case.x, &case.weight, bias, conv, Activation::None);
-    assert_eq!(bits(&found), bits(&plain));
+fn an_activated_convolution_is_one_its_activation_and_pooling() {
+    for block in pooled_cases() {
+        let case = Case::<f32>::new(block);
+        let (conv, bias) = (&block.conv, Some(&case.shift[..]));
+        let plain = conv2d(&case.x, &case.weight, bias, conv);
+        for activation in [Activation::Relu, Activation::None] {
+            let activated = plain.iter().map(|&y| match activation {
+                Activation::Relu if y <= 0.0 => 0.0,
+                _ => y,
+            });
+            let activated: Vec<f32> = activated.collect();
+            let planes = block.convolved().expect("a kernel that fits");
+            let expected = match block.pool {
+                None => activated,
+                Some(window) => max_pool(&activated, planes, window).output,
+            };
+            let run =
+                || conv2d_activated(&case.x, &case.weight, bias, conv, activation, block.pool);
+            assert_eq!(bits(&run()), bits(&expected), "{block:?}");
+            with_pools(|| bits(&run()));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a window of 2×2 does not fit images of 1×3")]
+fn windows_that_do_not_fit_are_refused() {
+    let case = Case::<f32>::new(block(2, [2, 3], [1, 3], None));
+    let (conv, pool) = (&case.block.conv, Some(Window::HALVING));
+    conv2d_activated(&case.x, &case.weight, None, conv, Activation::None, pool);
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
+use evenkeel_nn::Pass;
 use evenkeel_record::{read_limited, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::evaluate::Evaluator;
 use crate::model::Model;
 use crate::optimizer::Optimizer;
 use crate::weight_average::WeightAverage;
@@ -47,6 +50,22 @@ pub(crate) struct Training {
     pub optimizer: Optimizer,
     pub average: Option<WeightAverage>,
     pub progress: Progress,
+}
+
+impl Training {
+    /// The model that is evaluated and saved: the average of the weights where there is one, with statistics
+    /// recomputed over the clean training data; on a plain device.
+    pub fn evaluated(&self, train: &Evaluator) -> Result<Model, Error> {
+        let Some(average) = &self.average else {
+            return Ok(self.model.valid());
+        };
+        let model = average.model.clone();
+        let pass = Pass::recalibrate();
+        train.batches(|x| {
+            model.forward(x, &pass);
+        })?;
+        Ok(model)
+    }
 }
 
 /// A run's `checkpoint/`: a folder for each state, named by its step, complete or absent. The last

@@ -31,6 +31,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Stopped as asked, before its end.
+    #[error("stopped as asked")]
+    Stopped,
     /// A run's data are no longer those that it began with.
     #[error(
         "{name}: these are not the data that the run began with: {difference}. Put those back, or \

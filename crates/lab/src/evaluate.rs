@@ -187,11 +187,7 @@ impl OpenRun {
         let data = match source {
             Some(source) => Dataset::open_with(source, &recipe.other_images())?,
             None => {
-                let data = Dataset::open_with(&recipe.data.source.parse()?, &recipe.images())?;
-                let data = match recipe.data.validation {
-                    0.0 => data,
-                    share => data.hold_out(share, recipe.seed)?,
-                };
+                let data = recipe.open_data()?;
                 provenance::expect_same_test(&run, &data)?;
                 data
             }

@@ -143,14 +143,14 @@ fn original(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
 }
 
 /// An image as the net sees it at test.
-fn shown(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
+pub(crate) fn shown(split: &Split, kind: &Kind, index: usize) -> Option<Image> {
     match split {
         Split::Files(files) => files.read_for_test(index).ok(),
         _ => original(split, kind, index),
     }
 }
 
-fn picture(image: &Image) -> Option<Picture> {
+pub(crate) fn picture(image: &Image) -> Option<Picture> {
     let size = |value: usize| u32::try_from(value).ok();
     let (width, height) = (size(image.width())?, size(image.height())?);
     Picture::new(

@@ -174,6 +174,7 @@ mod tests {
         Model::Mlp(Mlp {
             blocks: Vec::new(),
             head,
+            drop_connect: 0.0,
         })
     }
 

@@ -7,9 +7,9 @@ use evenkeel_nn::Role;
 use evenkeel_nn::decay::Decay;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{ImageOptions, Source, Unreadable};
+use crate::data::{Dataset, Error as DataError, ImageOptions, Source, Unreadable};
 use crate::model::ModelRecipe;
-use crate::{Schedule, settings};
+use crate::{Error, Schedule, settings};
 
 /// A whole training, as written in a recipe file. The net, the optimizer and the schedule must be
 /// said; everything else has a default that does nothing.
@@ -47,6 +47,10 @@ pub struct DataRecipe {
     /// are chosen on it. 0 trains on everything and evaluates on the test data.
     #[serde(default)]
     pub validation: f64,
+    /// How many of the training examples (of those that are not held out) are trained on, of each class in
+    /// proportion; which ones is a function of the seed. 0 trains on all.
+    #[serde(default)]
+    pub train_examples: usize,
     /// What becomes of images of a folder that cannot be read.
     #[serde(default)]
     pub unreadable: Unreadable,
@@ -88,6 +92,9 @@ impl AugmentRecipe {
 pub struct TrainRecipe {
     /// Passes over the training data.
     pub epochs: u64,
+    /// What the initial matrices and filters are multiplied by.
+    #[serde(default = "usual_start")]
+    pub start_scale: f64,
     /// Examples a step. The incomplete last batch of an epoch is dropped.
     pub batch_size: usize,
     /// The share of each target spread evenly over all classes, in 0..1.
@@ -108,6 +115,10 @@ pub struct TrainRecipe {
     /// Steps between checkpoints; 0 writes one an epoch.
     #[serde(default)]
     pub checkpoint_every: u64,
+}
+
+fn usual_start() -> f64 {
+    1.0
 }
 
 impl TrainRecipe {
@@ -239,6 +250,26 @@ impl Recipe {
         }
     }
 
+    /// Reads the recipe's data: what is held out, or left out, is.
+    ///
+    /// # Errors
+    /// If they cannot be read, or there are too few.
+    pub(crate) fn open_data(&self) -> Result<Dataset, Error> {
+        let source: Source = self.data.source.parse()?;
+        let mut data = Dataset::open_with(&source, &self.images())?;
+        // What leaves too little is the recipe's fault, not the data's.
+        let unfit = |error: DataError| Error::Unfit(error.to_string());
+        if self.data.validation > 0.0 {
+            let held_out = data.hold_out(self.data.validation, self.seed);
+            data = held_out.map_err(unfit)?;
+        }
+        if self.data.train_examples > 0 {
+            let kept = data.keep_train(self.data.train_examples, self.seed);
+            data = kept.map_err(unfit)?;
+        }
+        Ok(data)
+    }
+
     /// The same for other data than the recipe's: of their images that cannot be read, no record would
     /// tell, so the first is an error.
     pub(crate) fn other_images(&self) -> ImageOptions {
@@ -299,8 +330,17 @@ impl Recipe {
         )?;
         amount("train.clip_norm", self.train.clip_norm)?;
         let TrainRecipe {
-            epochs, batch_size, ..
+            epochs,
+            batch_size,
+            start_scale,
+            ..
         } = self.train;
+        check(
+            "train.start_scale",
+            start_scale.is_finite() && start_scale > 0.0,
+            start_scale.to_string(),
+            "a finite number above 0",
+        )?;
         check(
             "train.epochs",
             (1..=1_000_000).contains(&epochs),

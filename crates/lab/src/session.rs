@@ -7,12 +7,13 @@ use evenkeel_nn::initialize;
 use evenkeel_record::{Preparation, Run};
 
 use crate::checkpoint::{Progress, Training};
-use crate::data::{Dataset, Source, Split, preparation};
+use crate::data::{Dataset, Split, preparation};
 use crate::evaluate::Evaluator;
 use crate::examples::Use;
 use crate::fit::FitOptions;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
+use crate::scale_weights::scale_weights;
 use crate::weight_average::{Rule, WeightAverage};
 use crate::{Error, examples, figures};
 
@@ -30,14 +31,7 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     pub fn open(recipe: &'a Recipe, options: &'a FitOptions<'a>) -> Result<Self, Error> {
         let started = Instant::now();
-        let source: Source = recipe.data.source.parse()?;
-        let mut data = Dataset::open_with(&source, &recipe.images())?;
-        if recipe.data.validation > 0.0 {
-            data = data
-                .hold_out(recipe.data.validation, recipe.seed)
-                .map_err(|error| Error::Unfit(error.to_string()))?;
-        }
-        Self::with(recipe, options, data, started)
+        Self::with(recipe, options, recipe.open_data()?, started)
     }
 
     /// Of data that are read already.
@@ -117,7 +111,10 @@ impl<'a> Session<'a> {
         let device = self.options.device.clone().autodiff();
         let classes = self.data.classes.len();
         let model = self.recipe.model.build(&self.data.kind, classes, &device);
-        let model = initialize(model.map_err(Error::Unfit)?, self.recipe.seed);
+        let mut model = initialize(model.map_err(Error::Unfit)?, self.recipe.seed);
+        if self.recipe.train.start_scale != 1.0 {
+            model = scale_weights(model, self.recipe.train.start_scale);
+        }
         let average = self
             .weight_average()
             .map(|rule| WeightAverage::new(&model, rule));

@@ -3,23 +3,28 @@
 use crate::recipe::{Recipe, RecipeError};
 
 /// All keys of recipes.
-const KEYS: [&str; 38] = [
+const KEYS: [&str; 43] = [
     "seed",
     "data.source",
     "data.validation",
+    "data.train_examples",
     "data.unreadable",
     "model.kind",
     "model.widths",
     "model.pool_after",
     "model.norm",
     "model.norm.group",
+    "model.activation",
+    "model.dense",
     "model.dropout",
+    "model.drop_connect",
     "model.hidden",
     "model.width",
     "model.stem",
     "augment.operations",
     "augment.test",
     "train.epochs",
+    "train.start_scale",
     "train.batch_size",
     "train.label_smoothing",
     "train.clip_norm",

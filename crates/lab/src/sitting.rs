@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use burn::module::Module;
 use evenkeel_augment::Batch;
-use evenkeel_nn::Pass;
 use evenkeel_record::{
     Line, MetricsLog, Results, Run, RunFolder, Status, peak_memory, write_atomic,
 };
@@ -175,7 +173,7 @@ impl<'a> Sitting<'a> {
 
     /// Evaluates, keeps the best model, and starts the next epoch's sums.
     fn end_epoch(&mut self, epoch: u64) -> Result<Line, Error> {
-        let model = self.evaluated()?;
+        let model = self.training.evaluated(&self.train)?;
         let measured = self.measure(&self.test, "test", &model)?;
         let best = self.training.progress.best;
         if best.is_none_or(|(_, accuracy)| measured.accuracy > accuracy) {
@@ -199,7 +197,7 @@ impl<'a> Sitting<'a> {
 
     /// Writes the model, the final measurements and what the report shows.
     fn finish(&self, run: &mut Run) -> Result<(), Error> {
-        let model = self.evaluated()?;
+        let model = self.training.evaluated(&self.train)?;
         let on_train = self.measure(&self.train, "train", &model)?;
         let on_test = self.measure(&self.test, "test", &model)?;
         save_weights(&model, &self.folder.model())?;
@@ -213,20 +211,6 @@ impl<'a> Sitting<'a> {
         run.status = Status::Finished;
         self.folder.write_run(run)?;
         Ok(())
-    }
-
-    /// The model that is evaluated and saved: the average of the weights where there is one, with
-    /// statistics recomputed over the clean training data; on a plain device.
-    fn evaluated(&self) -> Result<Model, Error> {
-        let Some(average) = &self.training.average else {
-            return Ok(self.training.model.valid());
-        };
-        let model = average.model.clone();
-        let pass = Pass::recalibrate();
-        self.train.batches(|x| {
-            model.forward(x, &pass);
-        })?;
-        Ok(model)
     }
 
     /// Measures what the last update left; a ruined model is an error, not a result.

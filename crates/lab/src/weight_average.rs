@@ -126,6 +126,7 @@ mod tests {
             Model::Mlp(Mlp {
                 blocks: Vec::new(),
                 head: linear.init(&device),
+                drop_connect: 0.0,
             })
         });
         let Model::Mlp(mut net) = model else {

@@ -180,6 +180,9 @@ mod tests {
             pool_after: vec![0],
             norm: NormKind::Batch,
             dropout: 0.0,
+            activation: Default::default(),
+            dense: 0,
+            drop_connect: 0.0,
         };
         let kind = Kind::Images {
             height: 6,

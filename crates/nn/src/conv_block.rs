@@ -68,7 +68,8 @@ impl ConvBlockConfig {
 ///   pooling are one pass. For the backward it keeps its input, the convolution's output and a byte for each pooled
 ///   value; what the norm gives is computed again where it is needed, and never stored.
 /// - At test, on a device without autodiff, the running statistics are folded into the convolution: weight·γ/√(σ² + ε)
-///   and a bias β − μ·γ/√(σ² + ε), in every forward anew.
+///   and a bias β − μ·γ/√(σ² + ε), in every forward anew; what is pooled is a few rows of the convolution's output
+///   at a time, which is never whole in memory.
 ///
 /// An observed pass runs layer after layer, so that the observer sees each.
 ///

@@ -30,6 +30,7 @@ mod number;
 mod probe;
 mod quality;
 mod run;
+mod search;
 mod tensorboard;
 
 pub use averaging::{AverageOf, Averaging, CurvePoint, Disagreement, Verdict};
@@ -46,4 +47,5 @@ pub use probe::{
 };
 pub use quality::{Estimate, Quality, ReliabilityBin, p_in_words};
 pub use run::{DataSummary, Preparation, Results, Run, Status, Versions};
+pub use search::{Candidate, ClassHarm, FoundOperation, NamedDifference, Search};
 pub use tensorboard::EventFile;

@@ -22,12 +22,17 @@ pub fn render(comparison: &Comparison) -> String {
         comparison.arms.len(),
         escape(&comparison.source),
     );
-    failures(&mut body, comparison);
-    table(&mut body, comparison);
-    body.push_str(&forest::render(comparison));
-    curves(&mut body, comparison);
-    settings(&mut body, comparison);
+    sections(&mut body, comparison);
     document(&format!("Evenkeel: {}", comparison.title), &body)
+}
+
+/// All but the page's head.
+pub fn sections(body: &mut String, comparison: &Comparison) {
+    failures(body, comparison);
+    table(body, comparison);
+    body.push_str(&forest::render(comparison));
+    curves(body, comparison);
+    settings(body, comparison);
 }
 
 fn on(comparison: &Comparison) -> &'static str {

@@ -16,13 +16,15 @@ mod picture;
 mod plot;
 mod reliability;
 mod scale;
+mod search;
 
 use std::path::{Path, PathBuf};
 
-use evenkeel_record::{Comparison, Error, RunFolder, write_atomic};
+use evenkeel_record::{Comparison, Error, RunFolder, Search, write_atomic};
 
 pub use comparison::render as render_comparison;
 pub use page::{render, render_examined};
+pub use search::render as render_search;
 
 /// Writes a run's `report.html` and returns its path. A run that is not finished, or that failed,
 /// has a report too: it says so.
@@ -48,4 +50,9 @@ pub fn write(folder: &RunFolder) -> Result<PathBuf, Error> {
 /// Writes a comparison's page.
 pub fn write_comparison(comparison: &Comparison, path: &Path) -> Result<(), Error> {
     write_atomic(path, render_comparison(comparison).as_bytes())
+}
+
+/// Writes a search's page.
+pub fn write_search(search: &Search, path: &Path) -> Result<(), Error> {
+    write_atomic(path, render_search(search).as_bytes())
 }

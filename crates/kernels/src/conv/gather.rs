@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::Conv2d;
+use super::transpose::transpose;
 use crate::Float;
 
 /// One axis of a [`Gather`].
@@ -162,10 +163,23 @@ impl Axis {
         }
     }
 
+    /// Of the source.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// The most of any class.
     pub fn positions(&self) -> usize {
         let positions = self.classes.iter().map(|class| class.positions);
         positions.max().unwrap_or(0)
+    }
+
+    /// The positions of a class from which a tap of it sees a value, not only zeros.
+    pub fn seen_from(&self, class: &Class, tap: usize) -> Range<usize> {
+        let Tap { plane, offset, .. } = class.taps[tap];
+        let end = self.before + self.values(self.remainders[plane]);
+        let within = |end: usize| end.saturating_sub(offset).min(class.positions);
+        within(self.before)..within(end)
     }
 
     /// Of the plane of a remainder, without zeros.
@@ -219,8 +233,14 @@ impl Gather {
     }
 
     /// Rows of a padded plane that this many rows of positions see.
-    fn rows(&self, rows: usize) -> usize {
+    pub fn rows(&self, rows: usize) -> usize {
         self.down.reach + rows
+    }
+
+    /// Rows of all padded planes of a channel that are made where so many rows of positions are handled at a time.
+    pub fn padded_rows(&self, stripe: usize) -> usize {
+        let stripes = self.down.positions().div_ceil(stripe.max(1));
+        self.down.remainders.len() * stripes * self.rows(stripe)
     }
 
     /// Elements of a padded plane that this many rows of positions see.
@@ -243,13 +263,12 @@ impl Gather {
         channels: usize,
         images: usize,
     ) -> Vec<usize> {
-        let (plane, planes) = (self.plane(rows), self.planes(rows));
+        let planes = self.planes(rows);
         let mut offsets = Vec::with_capacity(channels * down.taps.len() * across.taps.len());
         for channel in 0..channels {
             for down in &down.taps {
                 for across in &across.taps {
-                    let index = down.plane * self.across.remainders.len() + across.plane;
-                    let tap = index * plane + down.offset * self.pitch + across.offset;
+                    let tap = self.offset(down, across, rows);
                     offsets.push((channel * planes + tap) * images);
                 }
             }
@@ -257,14 +276,19 @@ impl Gather {
         offsets
     }
 
-    /// Writes neighbouring channels of some images, which begin at `first`, to their padded planes, those rows that
-    /// the rows of positions `seen_by` see; the values of `images` images alternate, and those that there are not
-    /// are zeros.
+    /// On a channel's planes for this many rows of positions, what lies under a tap down and across for the first
+    /// position.
+    pub fn offset(&self, down: &Tap, across: &Tap, rows: usize) -> usize {
+        let plane = down.plane * self.across.remainders.len() + across.plane;
+        plane * self.plane(rows) + down.offset * self.pitch + across.offset
+    }
+
+    /// Writes channels of some images to their padded planes, those rows that the rows of positions `seen_by` see;
+    /// the values of `images` images alternate, and those that there are not are zeros.
     pub fn pad<T: Float>(
         &self,
         x: &[T],
-        first: impl Iterator<Item = usize>,
-        channels: usize,
+        channels: &Channels,
         seen_by: &Range<usize>,
         images: usize,
         planes: &mut [T],
@@ -272,21 +296,22 @@ impl Gather {
         planes.fill(T::ZERO);
         let size = self.source_size();
         let of_channel = (images * self.planes(seen_by.len())).max(1);
-        for (image, first) in first.enumerate() {
-            let x = x[first * size..][..channels * size].chunks_exact(size.max(1));
-            for (x, planes) in x.zip(planes.chunks_exact_mut(of_channel)) {
-                self.pad_channel(x, seen_by, (image, images), planes);
-            }
+        let planes = planes.chunks_exact_mut(of_channel).take(channels.count);
+        for (channel, planes) in planes.enumerate() {
+            let x = &x[(channels.first + channel) * size..];
+            let found = (channels.images, channels.apart * size);
+            self.pad_channel(x, found, seen_by, images, planes);
         }
     }
 
-    /// Writes one channel to its padded planes, those rows that the rows of positions `seen_by` see, as one of
-    /// several `images` whose values alternate. The zeros are there already.
-    fn pad_channel<T: Copy>(
+    /// Writes a channel of some images, which are so far apart, to its padded planes, those rows that the rows of
+    /// positions `seen_by` see. The zeros are there already.
+    fn pad_channel<T: Float>(
         &self,
-        source: &[T],
+        x: &[T],
+        (found, apart): (usize, usize),
         seen_by: &Range<usize>,
-        (image, images): (usize, usize),
+        images: usize,
         planes: &mut [T],
     ) {
         let Self { down, across, .. } = self;
@@ -294,26 +319,41 @@ impl Gather {
         let mut planes = planes.chunks_exact_mut(plane * images);
         for &y in &down.remainders {
             let values = down.values(y);
-            for (&x, plane) in across.remainders.iter().zip(&mut planes) {
+            for (&remainder, plane) in across.remainders.iter().zip(&mut planes) {
                 for row in 0..self.rows(seen_by.len()) {
                     let from = (seen_by.start + row).checked_sub(down.before);
                     let Some(from) = from.filter(|&from| from < values) else {
                         continue;
                     };
-                    let source = &source[(from * down.apart + y) * across.size..][..across.size];
-                    let to = &mut plane[(row * self.pitch + across.before) * images + image..];
-                    if images == 1 && across.apart == 1 {
-                        to[..across.size].copy_from_slice(source);
-                    } else {
-                        let source = source.iter().skip(x).step_by(across.apart);
-                        for (to, &value) in to.iter_mut().step_by(images).zip(source) {
-                            *to = value;
+                    let x = &x[(from * down.apart + y) * across.size..];
+                    let to = &mut plane[(row * self.pitch + across.before) * images..];
+                    if across.apart > 1 {
+                        for image in 0..found {
+                            let x = &x[image * apart..][remainder.min(across.size)..across.size];
+                            let to = to[image..].iter_mut().step_by(images);
+                            for (to, &value) in to.zip(x.iter().step_by(across.apart)) {
+                                *to = value;
+                            }
                         }
+                    } else if images == 1 {
+                        to[..across.size].copy_from_slice(&x[..across.size]);
+                    } else {
+                        transpose(x, apart, [found, across.size], to, images);
                     }
                 }
             }
         }
     }
+}
+
+/// Neighbouring channels of some images.
+pub(super) struct Channels {
+    /// Of all channels, the first of the first image.
+    pub first: usize,
+    pub count: usize,
+    pub images: usize,
+    /// From the first of an image to that of the next.
+    pub apart: usize,
 }
 
 #[cfg(test)]
@@ -337,31 +377,40 @@ mod tests {
     fn rows_share_their_zeros() {
         let gather = Gather::forward(&conv(3, 3, 1, 1), [3, 3]);
         assert_eq!(gather.pitch, 4);
-        let source: Vec<usize> = (1..10).collect();
-        let mut plane = vec![0; gather.planes(3)];
-        gather.pad_channel(&source, &(0..3), (0, 1), &mut plane);
+        let source = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        let mut plane = vec![0.0; gather.planes(3)];
+        gather.pad_channel(&source, (1, 0), &(0..3), 1, &mut plane);
         let expected = [
-            [0, 0, 0, 0],
-            [0, 1, 2, 3],
-            [0, 4, 5, 6],
-            [0, 7, 8, 9],
-            [0, 0, 0, 0],
+            [0.0, 0.0, 0.0, 0.0],
+            [0.0, 1.0, 2.0, 3.0],
+            [0.0, 4.0, 5.0, 6.0],
+            [0.0, 7.0, 8.0, 9.0],
+            [0.0, 0.0, 0.0, 0.0],
         ];
         assert_eq!(plane[..20], *expected.as_flattened());
-        assert_eq!(plane[20..], [0]);
+        assert_eq!(plane[20..], [0.0]);
     }
 
     #[test]
     fn images_alternate_and_strides_are_planes() {
         let gather = Gather::forward(&conv(4, 2, 2, 0), [2, 2]);
-        let mut planes = vec![0; 2 * gather.planes(2)];
-        for image in 0..2 {
-            let source: Vec<usize> = (0..16).map(|i| 100 * image + i).collect();
-            gather.pad_channel(&source, &(0..2), (image, 2), &mut planes);
-        }
-        let even = [0, 100, 2, 102, 8, 108, 10, 110];
+        let mut planes = vec![0.0; 2 * gather.planes(2)];
+        let images: Vec<f64> = (0..32)
+            .map(|i| f64::from(100 * (i / 16) + i % 16))
+            .collect();
+        gather.pad_channel(&images, (2, 16), &(0..2), 2, &mut planes);
+        let even = [0.0, 100.0, 2.0, 102.0, 8.0, 108.0, 10.0, 110.0];
         assert_eq!(planes[..8], even);
-        assert_eq!(planes[24..], even.map(|value| value + 5));
+        assert_eq!(planes[24..], even.map(|value| value + 5.0));
+    }
+
+    #[test]
+    fn a_tap_sees_values_from_some_positions() {
+        // y[i] = Σ w[a]·x[2i + a − 1], x of 4 values: w[0] sees none at i = 0.
+        let axis = Axis::forward(&conv(4, 3, 2, 1), 0, 2);
+        let class = &axis.classes[0];
+        let seen = [0, 1, 2].map(|tap| axis.seen_from(class, tap));
+        assert_eq!(seen, [1..2, 0..2, 0..2]);
     }
 
     #[test]

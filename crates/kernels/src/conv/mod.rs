@@ -6,13 +6,16 @@
 mod gather;
 mod sums;
 mod tiles;
+mod transpose;
 mod weight_gradient;
 
 use crate::Float;
 use crate::activation::{Activate, Activation, with_activation};
 use crate::norm::{Channels, Moments, channel_moments_of_part};
 use crate::parallel;
+use crate::pool::Pooling;
 use crate::simd::LaneSums;
+use crate::{Planes, Window};
 
 use gather::Gather;
 use sums::{Kernels, Sums};
@@ -23,8 +26,6 @@ pub use weight_gradient::conv2d_weight_gradient;
 const ENOUGH_PARTS: usize = 16;
 /// Elements of the padded planes that are in use at a time: half a cache of second level, for `f32`.
 const PLANES: usize = 1 << 17;
-/// Positions that are worth going through all weights.
-const ENOUGH_POSITIONS: usize = 128;
 
 /// The geometry of a convolution; rows first, columns second in each pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,23 +150,34 @@ pub fn conv2d<T: Float>(x: &[T], weight: &[T], bias: Option<&[T]>, conv: &Conv2d
     convolve(x, weight, bias, conv, |_, _| ()).0
 }
 
-/// [`conv2d`], followed by an activation.
+/// [`conv2d`], followed by an activation and perhaps [`max_pool`](crate::max_pool): what is pooled is never whole in
+/// memory.
 ///
 /// # Panics
-/// As [`conv2d`].
+/// As [`conv2d`], or if the windows do not fit its output: see [`Window::output`].
 pub fn conv2d_activated<T: Float>(
     x: &[T],
     weight: &[T],
     bias: Option<&[T]>,
     conv: &Conv2d,
     activation: Activation,
+    pool: Option<Window>,
 ) -> Vec<T> {
+    let [height, width] = conv.checked_output();
     with_activation!(activation, |activation| {
-        convolve(x, weight, bias, conv, |_, y| {
-            y.iter_mut().for_each(|y| *y = activation.forward(*y));
+        let activate = |y: &mut [T]| y.iter_mut().for_each(|y| *y = activation.forward(*y));
+        with_sums(x, weight, bias, conv, |sums| match pool {
+            None => sums.of_with(x, |_, y| activate(y)).0,
+            Some(window) => {
+                let planes = Planes {
+                    count: conv.examples * conv.channels[1],
+                    height,
+                    width,
+                };
+                sums.pooled(x, activate, &Pooling::new(planes, window))
+            }
         })
     })
-    .0
 }
 
 /// [`conv2d`] without a bias, and the moments of each channel of its output, of parts that were in cache.
@@ -203,6 +215,17 @@ fn convolve<T: Float, R: Send>(
     conv: &Conv2d,
     finish: impl Fn(usize, &mut [T]) -> R + Sync + Send,
 ) -> (Vec<T>, Vec<(usize, R)>) {
+    with_sums(x, weight, bias, conv, |sums| sums.of_with(x, finish))
+}
+
+/// What `make` returns of the sums that are the convolution.
+fn with_sums<T: Float, R>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    conv: &Conv2d,
+    make: impl FnOnce(&Sums<'_, T>) -> R,
+) -> R {
     let output = conv.checked_output();
     conv.check_input(x);
     conv.check_weight(weight);
@@ -222,7 +245,7 @@ fn convolve<T: Float, R: Send>(
     };
     let gather = Gather::forward(conv, output);
     let work = conv.work(gather.target_size());
-    Sums::new(&gather, &kernels, bias, conv.examples, work).of_with(x, finish)
+    make(&Sums::new(&gather, &kernels, bias, conv.examples, work))
 }
 
 /// The gradient by x, given `dy` of the output's shape.

@@ -2,15 +2,21 @@
 
 use std::ops::Range;
 
-use super::gather::{Class, Gather};
-use super::tiles::{DEEP_POSITIONS, Deep, Machine, WIDE_VECTORS, Wide};
-use super::{ENOUGH_PARTS, ENOUGH_POSITIONS, PLANES};
+use super::gather::{Axis, Channels, Class, Gather};
+use super::tiles::{DEEP_POSITIONS, Deep, DeepTap, Machine, WIDE_VECTORS, Wide};
+use super::transpose::transpose;
+use super::{ENOUGH_PARTS, PLANES};
 use crate::Float;
 use crate::output::{Parts, build_parts};
 use crate::parallel;
+use crate::pool::Pooling;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
 const WEIGHTS: usize = 1 << 15;
+/// Outputs of a deep tile, in `f32`.
+const USUAL_BLOCK: usize = 32;
+/// Elements of a part's target that are in use at a time before they are pooled.
+const BAND: usize = 1 << 17;
 /// A tile reads beyond the last position of a plane, at most so much.
 const SLACK: usize = WIDE_VECTORS * 16;
 
@@ -66,9 +72,16 @@ enum Cut {
     /// Vectors of positions, of one image. Rows follow each other with their zeros between them, so some are
     /// computed for nothing; but they come out in the target's order.
     Wide,
-    /// Vectors of outputs, which are put in order afterwards. The values of this many images alternate, so that
-    /// rows of positions are whole tiles.
+    /// Vectors of outputs, which are put in order afterwards. The values of this many images alternate: of as many
+    /// as a tile has positions, a tile is one position, and leaves out the taps that see only zeros there.
     Deep { images: usize },
+}
+
+/// Rows of positions, and tiles of a row, that see more than zeros under the same taps.
+struct Region {
+    rows: Range<usize>,
+    tiles: Range<usize>,
+    taps: Vec<DeepTap>,
 }
 
 /// Positions of the target that see the source in the same way, down and across.
@@ -77,8 +90,10 @@ struct Pair<'a, T> {
     across: &'a Class,
     /// See [`Kernels::packed`].
     weights: Vec<T>,
-    /// On the planes of a group's channels, in the order of the weights.
+    /// On the planes of a group's channels, in the order of the weights: for [`Cut::Wide`].
     offsets: Vec<usize>,
+    /// For [`Cut::Deep`].
+    regions: Vec<Region>,
 }
 
 /// All that is known before the source is looked at.
@@ -120,20 +135,18 @@ impl<'a, T: Float> Sums<'a, T> {
             sources,
             ..
         } = kernels;
-        let cut = cut(gather, kernels, &machine, examples);
+        let cut = cut(gather, kernels, examples);
         let (images, block) = match cut {
             Cut::Wide => (1, machine.wide_outputs(outputs)),
             Cut::Deep { images } => (images, machine.lanes * machine.deep_vectors(outputs)),
         };
         let blocks = outputs.div_ceil(block);
-        let mut stripe = gather.down.positions();
-        while stripe > 1 && sources * gather.planes(stripe) > PLANES {
-            stripe = stripe.div_ceil(2);
-        }
-        // Where there are enough images, there is enough to do for all threads without.
-        let splits = (1..=ENOUGH_PARTS.div_ceil(examples.max(1)))
-            .filter(|splits| groups == 1 && outputs.is_multiple_of(splits * block))
-            .max();
+        let stripe = stripe(gather, sources, images);
+        let splits = if images == 1 {
+            splits(kernels, block, examples)
+        } else {
+            1
+        };
         let classes = gather.down.classes.iter();
         let pairs = classes.flat_map(|down| {
             gather
@@ -146,7 +159,14 @@ impl<'a, T: Float> Sums<'a, T> {
             down,
             across,
             weights: kernels.packed(down, across, block),
-            offsets: gather.offsets(down, across, stripe, sources, images),
+            offsets: match cut {
+                Cut::Wide => gather.offsets(down, across, stripe, sources, 1),
+                Cut::Deep { .. } => Vec::new(),
+            },
+            regions: match cut {
+                Cut::Wide => Vec::new(),
+                Cut::Deep { images } => regions(gather, down, across, stripe, images),
+            },
         });
         let mut start = vec![T::ZERO; groups * blocks * block];
         if let Some(bias) = bias {
@@ -166,7 +186,7 @@ impl<'a, T: Float> Sums<'a, T> {
             images,
             block,
             stripe,
-            splits: splits.unwrap_or(1),
+            splits,
             pairs: pairs.collect(),
             start,
             work,
@@ -184,45 +204,107 @@ impl<'a, T: Float> Sums<'a, T> {
         if size == 0 {
             return (Vec::new(), Vec::new());
         }
-        let planes = self.images * self.sources * self.gather.planes(self.stripe) + SLACK;
-        let shape = Parts {
-            total: self.examples * size,
-            part: self.images * size / self.splits,
-            scratch: planes + self.scratch(),
-            work: self.work,
-        };
-        let blocks = self.outputs.div_ceil(self.block);
-        build_parts(shape, |part, to, scratch| {
-            let (planes, sums) = scratch.split_at_mut(planes);
-            let first = part / self.splits * self.images;
+        build_parts(self.parts(size, 0), |part, to, scratch| {
             let images = to.len() * self.splits / size;
-            for group in 0..self.groups {
-                let outputs = self.outputs / self.splits;
-                let piece = Piece {
-                    images,
-                    blocks: group * blocks + part % self.splits * (blocks / self.splits),
-                    outputs,
-                    group: group * outputs * self.gather.target_size(),
-                    image: size / self.splits,
-                };
-                let rows = self.gather.down.positions();
-                for row in (0..rows).step_by(self.stripe) {
-                    let rows = row..(row + self.stripe).min(rows);
-                    let channel = |image: usize| (image * self.groups + group) * self.sources;
-                    let channels = (first..first + images).map(channel);
-                    // The planes are as large as those of a whole stripe.
-                    let stripe = row..row + self.stripe;
-                    self.gather
-                        .pad(x, channels, self.sources, &stripe, self.images, planes);
-                    match self.cut {
-                        Cut::Wide => self.wide(planes, &rows, &piece, sums, to),
-                        Cut::Deep { .. } => self.deep(planes, &rows, &piece, sums, to),
-                    }
-                }
-            }
+            let rows = 0..self.gather.down.positions();
+            self.part(x, part, images, &rows, scratch, to);
             let channel = part % self.splits * (self.outputs / self.splits);
             (channel, finish(images, to))
         })
+    }
+
+    /// The largest values under the windows of the target, which `finish` changes before and which is never whole
+    /// in memory: some rows of it at a time are, of a part.
+    pub fn pooled(
+        &self,
+        x: &[T],
+        finish: impl Fn(&mut [T]) + Sync + Send,
+        pooling: &Pooling,
+    ) -> Vec<T> {
+        let size = self.groups * self.outputs * pooling.pooled.area();
+        if size == 0 {
+            return Vec::new();
+        }
+        let row = self.groups * self.outputs / self.splits * self.gather.target[1];
+        let mut windows = pooling.pooled.height;
+        let rows = |windows: usize| pooling.rows(&(0..windows)).len() + pooling.padding();
+        while windows > 1 && self.images * row * rows(windows) > BAND {
+            windows = windows.div_ceil(2);
+        }
+        let band = self.images * row * rows(windows);
+        let (pooled, _) = build_parts(self.parts(size, band), |part, to, scratch| {
+            let (band, scratch) = scratch.split_at_mut(band);
+            let images = to.len() * self.splits / size;
+            for first in (0..pooling.pooled.height).step_by(windows) {
+                let windows = first..(first + windows).min(pooling.pooled.height);
+                let rows = pooling.rows(&windows);
+                let band = &mut band[..images * row * rows.len()];
+                self.part(x, part, images, &rows, scratch, band);
+                finish(band);
+                pooling.pool_rows(band, &windows, to);
+            }
+        });
+        pooled
+    }
+
+    /// How an output of `size` elements an image is cut, and what its parts use besides `more` elements.
+    fn parts(&self, size: usize, more: usize) -> Parts {
+        Parts {
+            total: self.examples * size,
+            part: self.images * size / self.splits,
+            scratch: more + self.planes() + self.scratch(),
+            work: self.work,
+        }
+    }
+
+    /// The sums of some images of a part, of some rows of positions (of all, where the target has several classes of
+    /// them), to `[images, groups, outputs, rows, width]`.
+    fn part(
+        &self,
+        x: &[T],
+        part: usize,
+        images: usize,
+        rows: &Range<usize>,
+        scratch: &mut [T],
+        to: &mut [T],
+    ) {
+        let (planes, sums) = scratch.split_at_mut(self.planes());
+        let first = part / self.splits * self.images;
+        let outputs = self.outputs / self.splits;
+        let blocks = self.outputs.div_ceil(self.block);
+        let image = to.len() / images;
+        for group in 0..self.groups {
+            let piece = Piece {
+                images,
+                blocks: group * blocks + part % self.splits * (blocks / self.splits),
+                outputs,
+                group: group * image / self.groups,
+                image,
+                plane: image / (self.groups * outputs),
+                first_row: rows.start,
+            };
+            for row in rows.clone().step_by(self.stripe) {
+                let rows = row..(row + self.stripe).min(rows.end);
+                let channels = Channels {
+                    first: (first * self.groups + group) * self.sources,
+                    count: self.sources,
+                    images,
+                    apart: self.groups * self.sources,
+                };
+                // The planes are as large as those of a whole stripe.
+                let stripe = row..row + self.stripe;
+                self.gather.pad(x, &channels, &stripe, self.images, planes);
+                match self.cut {
+                    Cut::Wide => self.wide(planes, &rows, &piece, sums, to),
+                    Cut::Deep { .. } => self.deep(planes, &rows, &piece, sums, to),
+                }
+            }
+        }
+    }
+
+    /// Elements of the padded planes of a stripe.
+    fn planes(&self) -> usize {
+        self.images * self.sources * self.gather.planes(self.stripe) + SLACK
     }
 
     /// Elements of the sums before they are in their places.
@@ -232,7 +314,7 @@ impl<'a, T: Float> Sums<'a, T> {
             Cut::Deep { images } => {
                 let row =
                     (self.gather.across.positions() * images).next_multiple_of(DEEP_POSITIONS);
-                self.stripe * row * self.start.len() / self.groups
+                self.stripe * row * self.block
             }
         }
     }
@@ -263,9 +345,10 @@ impl<'a, T: Float> Sums<'a, T> {
                     .block(block, self.block)
                     .zip(sums.chunks_exact(positions))
                 {
-                    let to = &mut to[piece.group + o * self.gather.target_size()..];
+                    let to = &mut to[piece.group + o * piece.plane..];
                     for (row, sums) in rows.clone().zip(sums.chunks(pitch)) {
-                        let row = (down.first + row * down.apart) * width + across.first;
+                        let row = down.first + row * down.apart - piece.first_row;
+                        let row = row * width + across.first;
                         let sums = &sums[..across.positions];
                         if across.apart == 1 {
                             to[row..][..sums.len()].copy_from_slice(sums);
@@ -281,7 +364,8 @@ impl<'a, T: Float> Sums<'a, T> {
     }
 
     fn deep(&self, planes: &[T], rows: &Range<usize>, piece: &Piece, sums: &mut [T], to: &mut [T]) {
-        let terms = (WEIGHTS / self.block).max(1);
+        let source_step = self.images * self.gather.planes(self.stripe);
+        let row_step = self.images * self.gather.pitch;
         for pair in &self.pairs {
             let rows = rows.start..rows.end.min(pair.down.positions);
             let row =
@@ -289,61 +373,90 @@ impl<'a, T: Float> Sums<'a, T> {
             if rows.is_empty() || row == 0 {
                 continue;
             }
-            let of_block = rows.len() * row;
-            let blocks = piece.outputs.div_ceil(self.block);
-            let sums = &mut sums[..blocks * of_block];
-            for (block, sums) in sums.chunks_exact_mut(of_block).enumerate() {
-                let start = &self.start[(piece.blocks + block) * self.block..][..self.block];
+            let sums = &mut sums[..rows.len() * row];
+            let of_source = pair.down.taps.len() * pair.across.taps.len() * self.block;
+            let together = (WEIGHTS / of_source.max(1)).max(1);
+            for block in 0..piece.outputs.div_ceil(self.block) {
+                let index = piece.blocks + block;
+                let start = &self.start[index * self.block..][..self.block];
                 for sums in sums.chunks_exact_mut(self.block) {
                     sums.copy_from_slice(start);
                 }
-            }
-            let starts: Vec<usize> = (0..rows.len())
-                .map(|row| row * self.gather.pitch * self.images)
-                .collect();
-            for (part, offsets) in pair.offsets.chunks(terms).enumerate() {
-                for (block, sums) in sums.chunks_exact_mut(of_block).enumerate() {
-                    let first = (piece.blocks + block) * pair.offsets.len() + part * terms;
-                    let weights = &pair.weights[first * self.block..];
-                    self.machine.run(Deep {
-                        planes,
-                        rows: &starts,
-                        offsets,
-                        weights: &weights[..offsets.len() * self.block],
-                        sums,
-                        vectors: self.block / self.machine.lanes,
-                    });
+                let weights = &pair.weights[index * self.sources * of_source..];
+                for first in (0..self.sources).step_by(together) {
+                    let sources = together.min(self.sources - first);
+                    let weights = &weights[first * of_source..][..sources * of_source];
+                    for region in pair.regions.iter().filter(|region| !region.taps.is_empty()) {
+                        let seen = region.rows.start.max(rows.start)..region.rows.end.min(rows.end);
+                        if seen.is_empty() {
+                            continue;
+                        }
+                        let begin = seen.start - rows.start;
+                        self.machine.run(Deep {
+                            planes: &planes[first * source_step + begin * row_step..],
+                            row_step,
+                            source_step,
+                            sources,
+                            taps: &region.taps,
+                            weights,
+                            rows: seen.len(),
+                            tiles: &region.tiles,
+                            sums: &mut sums[begin * row..][..seen.len() * row],
+                            vectors: self.block / self.machine.lanes,
+                        });
+                    }
                 }
-            }
-            for (block, sums) in sums.chunks_exact(of_block).enumerate() {
                 let outputs = piece.block(block, self.block);
-                for (row, sums) in rows.clone().zip(sums.chunks_exact(row)) {
-                    self.put_row(pair, row, piece, outputs.clone(), sums, to);
-                }
+                self.put(pair, &rows, piece, outputs, sums, to);
             }
         }
     }
 
-    /// A row of sums `[positions, images, outputs]` to its places.
-    fn put_row(
+    /// Sums `[rows, positions, images, outputs]` to their places.
+    fn put(
         &self,
         Pair { down, across, .. }: &Pair<'_, T>,
-        row: usize,
+        rows: &Range<usize>,
         piece: &Piece,
         outputs: Range<usize>,
         sums: &[T],
         to: &mut [T],
     ) {
         let [_, width] = self.gather.target;
-        let row = (down.first + row * down.apart) * width + across.first;
+        let plane = piece.plane;
+        let position = self.images * self.block;
+        let of_row = sums.len() / rows.len();
+        // Where rows follow each other without gaps, all of them are one.
+        let whole = across.apart == 1
+            && across.positions == width
+            && down.apart == 1
+            && of_row == width * position;
+        let [runs, positions] = if whole {
+            [1, rows.len() * width]
+        } else {
+            [rows.len(), across.positions]
+        };
         for image in 0..piece.images {
-            let sums = &sums[image * self.block..];
-            for (lane, o) in outputs.clone().enumerate() {
-                let output = piece.group + o * self.gather.target_size();
-                let to = &mut to[image * piece.image + output + row..];
-                let to = to.iter_mut().step_by(across.apart).take(across.positions);
-                for (to, sums) in to.zip(sums.chunks(self.images * self.block)) {
-                    *to = sums[lane];
+            let to = &mut to[image * piece.image + piece.group + outputs.start * plane..];
+            for run in 0..runs {
+                let row = down.first + (rows.start + run) * down.apart - piece.first_row;
+                let row = row * width + across.first;
+                let sums = &sums[run * of_row + image * self.block..];
+                if across.apart == 1 {
+                    transpose(
+                        sums,
+                        position,
+                        [positions, outputs.len()],
+                        &mut to[row..],
+                        plane,
+                    );
+                    continue;
+                }
+                for lane in 0..outputs.len() {
+                    let to = to[lane * plane + row..].iter_mut().step_by(across.apart);
+                    for (to, sums) in to.take(positions).zip(sums.chunks(position)) {
+                        *to = sums[lane];
+                    }
                 }
             }
         }
@@ -356,9 +469,12 @@ struct Piece {
     /// The first block of outputs.
     blocks: usize,
     outputs: usize,
-    /// In the part's target, where the group begins, and from one image to the next.
+    /// In what it writes to: where the group begins, and from one image, and one output, to the next.
     group: usize,
     image: usize,
+    plane: usize,
+    /// Of the target, the first row there.
+    first_row: usize,
 }
 
 impl Piece {
@@ -368,52 +484,156 @@ impl Piece {
     }
 }
 
-/// The cut that has less to do: sums, wanted or not, and moves of what is not in order.
-fn cut<T: Float>(
+/// Parts of an image's outputs, whole blocks. Where there are enough images, there is enough to do for all threads
+/// without.
+fn splits<T>(kernels: &Kernels<'_, T>, block: usize, examples: usize) -> usize {
+    let outputs = kernels.outputs;
+    (1..=ENOUGH_PARTS.div_ceil(examples.max(1)))
+        .filter(|splits| kernels.groups == 1 && outputs.is_multiple_of(splits * block))
+        .max()
+        .unwrap_or(1)
+}
+
+/// Rows of positions of so many images whose planes, and sums of a block, stay in cache.
+fn stripe(gather: &Gather, sources: usize, images: usize) -> usize {
+    let fits = |stripe: usize| {
+        let sums = images * stripe * gather.across.positions() * USUAL_BLOCK;
+        let sums = if images == 1 { 0 } else { sums };
+        images * sources * gather.planes(stripe) <= PLANES && sums <= PLANES / 2
+    };
+    let mut stripe = gather.down.positions();
+    while stripe > 1 && !fits(stripe) {
+        stripe = stripe.div_ceil(2);
+    }
+    stripe
+}
+
+/// A class's positions, so many at a time, in ranges that see more than zeros under the same of its taps.
+fn seen(axis: &Axis, class: &Class, positions: impl Iterator<Item = Range<usize>>) -> Vec<Seen> {
+    let mut ranges: Vec<Seen> = Vec::new();
+    for (index, positions) in positions.enumerate() {
+        let sees = |&tap: &usize| {
+            let from = axis.seen_from(class, tap);
+            from.start < positions.end && positions.start < from.end
+        };
+        let taps: Vec<usize> = (0..class.taps.len()).filter(sees).collect();
+        match ranges.last_mut() {
+            Some(last) if last.taps == taps => last.range.end += 1,
+            _ => ranges.push(Seen {
+                range: index..index + 1,
+                taps,
+            }),
+        }
+    }
+    ranges
+}
+
+/// What [`seen`] returns.
+struct Seen {
+    range: Range<usize>,
+    taps: Vec<usize>,
+}
+
+/// Rows and tiles by what they see, on planes for so many rows of positions of alternating images.
+fn regions(
+    gather: &Gather,
+    down: &Class,
+    across: &Class,
+    stripe: usize,
+    images: usize,
+) -> Vec<Region> {
+    let rows = (0..down.positions).map(|row| row..row + 1);
+    let tiles = (across.positions * images).div_ceil(DEEP_POSITIONS);
+    let tiles = (0..tiles).map(|tile| {
+        let [first, last] = [0, DEEP_POSITIONS - 1].map(|p| (tile * DEEP_POSITIONS + p) / images);
+        first..last + 1
+    });
+    let by_tiles = seen(&gather.across, across, tiles);
+    let regions = seen(&gather.down, down, rows).into_iter().flat_map(|rows| {
+        let region = |tiles: &Seen| {
+            let taps = rows.taps.iter().flat_map(|&a| {
+                tiles.taps.iter().map(move |&b| DeepTap {
+                    offset: gather.offset(&down.taps[a], &across.taps[b], stripe) * images,
+                    place: a * across.taps.len() + b,
+                })
+            });
+            Region {
+                rows: rows.range.clone(),
+                tiles: tiles.range.clone(),
+                taps: taps.collect(),
+            }
+        };
+        by_tiles.iter().map(region).collect::<Vec<_>>()
+    });
+    regions.collect()
+}
+
+/// The cut that has less to do. It depends on the shape alone, not on the machine's vectors: what [`Sums::of_with`]
+/// returns is of its parts.
+fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> Cut {
+    let machine = Machine::usual::<T>();
+    let wide = (wide_work(gather, kernels, &machine), Cut::Wide);
+    let deep = [1, 2, 4, DEEP_POSITIONS].into_iter().filter_map(|images| {
+        let groups = examples.div_ceil(images).max(1);
+        // Several images at a time should leave enough to do for some threads.
+        let enough = images == 1 || groups >= ENOUGH_PARTS / 2;
+        let work = deep_work(gather, kernels, &machine, images);
+        let wanted = examples as f64 / (groups * images) as f64;
+        enough.then_some((work / wanted, Cut::Deep { images }))
+    });
+    let best = deep.fold(wide, |best, deep| if deep.0 < best.0 { deep } else { best });
+    best.1
+}
+
+/// What moving a value into another order, and copying a row, takes as long as, in vectors of products.
+const MOVE: f64 = 4.0;
+const COPY: f64 = 40.0;
+
+/// Vectors of products, wanted or not, and moves, for an image of a group by [`Cut::Wide`].
+fn wide_work<T>(gather: &Gather, kernels: &Kernels<'_, T>, machine: &Machine) -> f64 {
+    let &Kernels {
+        outputs, sources, ..
+    } = kernels;
+    let mut vectors = 0;
+    for down in &gather.down.classes {
+        for across in &gather.across.classes {
+            let terms = sources * down.taps.len() * across.taps.len();
+            let positions = (down.positions * gather.pitch).div_ceil(machine.lanes);
+            vectors += outputs.next_multiple_of(machine.wide_outputs(outputs)) * positions * terms;
+        }
+    }
+    let rows = sources * gather.padded_rows(stripe(gather, sources, 1));
+    vectors as f64 + COPY * (rows + outputs * gather.target[0]) as f64
+}
+
+/// The same by [`Cut::Deep`].
+fn deep_work<T>(
     gather: &Gather,
     kernels: &Kernels<'_, T>,
     machine: &Machine,
-    examples: usize,
-) -> Cut {
-    let block = machine.lanes * machine.deep_vectors(kernels.outputs);
-    let deep_outputs = kernels.outputs.next_multiple_of(block);
-    let wide_outputs = kernels
-        .outputs
-        .next_multiple_of(machine.wide_outputs(kernels.outputs));
-    let columns = gather.across.positions();
-    let rows = gather.down.positions();
-    let fits = |images: usize| {
-        let sums = rows * (columns * images).next_multiple_of(DEEP_POSITIONS) * deep_outputs;
-        images == 1 || (images * kernels.sources * gather.planes(rows)).max(sums) <= PLANES
-    };
-    // The share of a tile's positions that are wanted.
-    let share = |images: usize| {
-        let positions = columns * images;
-        positions as f64 / positions.next_multiple_of(DEEP_POSITIONS).max(1) as f64
-    };
-    let most = examples.div_ceil(ENOUGH_PARTS).max(1);
-    let enough = ENOUGH_POSITIONS
-        .div_ceil(gather.target_size().max(1))
-        .min(most);
-    let images = (enough..=DEEP_POSITIONS.max(enough).min(most))
-        .filter(|&images| fits(images))
-        .min_by(|&a, &b| share(b).total_cmp(&share(a)))
-        .unwrap_or(1);
-    let [mut wide, mut deep] = [0.0; 2];
+    images: usize,
+) -> f64 {
+    let &Kernels {
+        outputs, sources, ..
+    } = kernels;
+    let stripe = stripe(gather, sources, images);
+    let mut products = 0;
     for down in &gather.down.classes {
         for across in &gather.across.classes {
-            let terms = (kernels.sources * down.taps.len() * across.taps.len()) as f64;
-            let positions = (down.positions * gather.pitch).next_multiple_of(machine.lanes);
-            wide += (wide_outputs * positions) as f64 * terms;
-            let positions = (down.positions * across.positions) as f64 / share(images);
-            // Moving a sum takes as long as two vectors of products.
-            let moves = 2 * machine.lanes * kernels.outputs;
-            deep += positions * (deep_outputs as f64 * terms + moves as f64);
+            for region in regions(gather, down, across, stripe, images) {
+                let tiles = region.rows.len() * region.tiles.len();
+                products += tiles * DEEP_POSITIONS * region.taps.len() * sources;
+            }
         }
     }
-    if wide <= deep {
-        Cut::Wide
-    } else {
-        Cut::Deep { images }
-    }
+    let vectors = machine.deep_vectors(outputs);
+    let vectors = outputs.div_ceil(vectors * machine.lanes) * vectors;
+    let rows = sources * gather.padded_rows(stripe);
+    let padding = match images {
+        1 => COPY * rows as f64,
+        _ => MOVE * (rows * gather.across.size()) as f64,
+    };
+    (vectors * products) as f64 / images as f64
+        + padding
+        + MOVE * (outputs * gather.target_size()) as f64
 }

@@ -4,6 +4,8 @@
 //! one chain of fused multiplications and additions in the order of the terms, whatever the tile and the
 //! machine's vectors: all tiles give the same bits.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::Float;
@@ -21,6 +23,15 @@ pub(super) struct Machine {
 impl Machine {
     pub fn new<T: Float>() -> Self {
         Self::of::<T>(Arch::new())
+    }
+
+    /// The one that decisions which results depend on are made for, so that they do not depend on the machine.
+    pub fn usual<T>() -> Self {
+        Self {
+            arch: Arch::Scalar,
+            lanes: 64 / size_of::<T>(),
+            registers: MANY_REGISTERS,
+        }
     }
 
     fn of<T: Float>(arch: Arch) -> Self {
@@ -139,21 +150,36 @@ impl<T: Float> Wide<'_, T> {
 }
 
 /// Sums for outputs, a vector of them at a time, and a few neighbouring positions:
-/// `sums`\[row, p, o\] += Σ over k of planes\[rows\[row\] + offsets\[k\] + p\]·weights\[k, o\].
+/// `sums`\[row, p, o\] += Σ over sources and taps of
+/// planes\[source·`source_step` + row·`row_step` + tap.offset + p\]·weights\[source, tap.place, o\].
 pub(super) struct Deep<'a, T> {
     pub planes: &'a [T],
-    /// Where each row of positions begins.
-    pub rows: &'a [usize],
-    pub offsets: &'a [usize],
-    /// `[offsets, outputs]`.
+    /// From one row of positions, and one source, to the next.
+    pub row_step: usize,
+    pub source_step: usize,
+    pub sources: usize,
+    pub taps: &'a [DeepTap],
+    /// `[sources, places, outputs]`.
     pub weights: &'a [T],
+    pub rows: usize,
+    /// Tiles of a row.
+    pub tiles: &'a Range<usize>,
     /// `[rows, positions of a row, outputs]`, whole tiles.
     pub sums: &'a mut [T],
     /// Of the outputs.
     pub vectors: usize,
 }
 
-/// Of a deep tile.
+/// What a [`Deep`] tile reads.
+#[derive(Clone, Copy)]
+pub(super) struct DeepTap {
+    /// On a source's planes, for the first position.
+    pub offset: usize,
+    /// Of a source's weights.
+    pub place: usize,
+}
+
+/// Positions of a deep tile.
 pub(super) const DEEP_POSITIONS: usize = 8;
 
 impl<T: Float> WithSimd for Deep<'_, T> {
@@ -172,20 +198,24 @@ impl<T: Float> Deep<'_, T> {
     #[inline(always)]
     fn all<S: Simd, const VECTORS: usize>(self, simd: S) {
         let outputs = VECTORS * lanes::<T, S>();
-        let of_row = self.sums.len() / self.rows.len();
-        for (&row, sums) in self.rows.iter().zip(self.sums.chunks_exact_mut(of_row)) {
-            let tiles = sums.chunks_exact_mut(DEEP_POSITIONS * outputs);
-            for (index, sums) in tiles.enumerate() {
-                let planes = &self.planes[row + index * DEEP_POSITIONS..];
+        let of_row = self.sums.len() / self.rows;
+        let of_source = self.weights.len() / self.sources;
+        for (row, sums) in self.sums.chunks_exact_mut(of_row).enumerate() {
+            for index in self.tiles.clone() {
+                let planes = &self.planes[row * self.row_step + index * DEEP_POSITIONS..];
+                let sums = &mut sums[index * DEEP_POSITIONS * outputs..];
+                let sums = &mut sums[..DEEP_POSITIONS * outputs];
                 let mut tile = load::<T, S, DEEP_POSITIONS, VECTORS>(sums);
-                let weights = self.weights.chunks_exact(outputs);
-                for (&offset, weights) in self.offsets.iter().zip(weights) {
-                    let x = &planes[offset..][..DEEP_POSITIONS];
-                    let weights = T::vectors::<S>(weights);
-                    for p in 0..DEEP_POSITIONS {
-                        let x = T::splat(simd, x[p]);
-                        for v in 0..VECTORS {
-                            tile[p][v] = T::multiply_add(simd, x, weights[v], tile[p][v]);
+                for (source, weights) in self.weights.chunks_exact(of_source).enumerate() {
+                    let planes = &planes[source * self.source_step..];
+                    for tap in self.taps {
+                        let x = &planes[tap.offset..][..DEEP_POSITIONS];
+                        let weights = T::vectors::<S>(&weights[tap.place * outputs..][..outputs]);
+                        for p in 0..DEEP_POSITIONS {
+                            let x = T::splat(simd, x[p]);
+                            for v in 0..VECTORS {
+                                tile[p][v] = T::multiply_add(simd, x, weights[v], tile[p][v]);
+                            }
                         }
                     }
                 }
@@ -196,19 +226,28 @@ impl<T: Float> Deep<'_, T> {
 }
 
 /// Sums over positions: `sums`\[k, o\] += Σ over rows and p of
-/// planes\[rows\[row\] + offsets\[k\] + p\]·gradient\[row, p, o\].
+/// planes\[row·`row_step` + offsets\[k\] + p\]·gradient\[row, p, o\].
 pub(super) struct Correlation<'a, T> {
     pub planes: &'a [T],
-    /// Where each row of positions begins.
-    pub rows: &'a [usize],
-    /// A whole number of tiles.
-    pub offsets: &'a [usize],
+    /// From one row of positions to the next.
+    pub row_step: usize,
+    pub tiles: &'a [CorrelationTile],
+    /// The rows that the planes are of.
+    pub rows: &'a Range<usize>,
     /// `[rows, positions of a row, outputs]`.
     pub gradient: &'a [T],
     /// `[offsets, outputs]`.
     pub sums: &'a mut [T],
     /// Of the outputs.
     pub vectors: usize,
+}
+
+/// Offsets of a [`Correlation`] that are handled together.
+pub(super) struct CorrelationTile {
+    pub offsets: [usize; CORRELATION_OFFSETS],
+    /// Where any of them sees more than zeros: rows, and positions of a row.
+    pub rows: Range<usize>,
+    pub positions: Range<usize>,
 }
 
 /// Offsets of a tile.
@@ -232,14 +271,21 @@ impl<T: Float> Correlation<'_, T> {
         const OFFSETS: usize = CORRELATION_OFFSETS;
         let outputs = VECTORS * lanes::<T, S>();
         let of_row = self.gradient.len() / self.rows.len();
-        let positions = of_row / outputs;
-        let (offsets, _) = self.offsets.as_chunks::<OFFSETS>();
         let sums = self.sums.chunks_exact_mut(OFFSETS * outputs);
-        for (offsets, sums) in offsets.iter().zip(sums) {
+        for (tile, sums) in self.tiles.iter().zip(sums) {
+            let CorrelationTile {
+                offsets,
+                rows,
+                positions,
+            } = tile;
             let mut tile = load::<T, S, OFFSETS, VECTORS>(sums);
-            for (&row, gradient) in self.rows.iter().zip(self.gradient.chunks_exact(of_row)) {
+            for row in rows.start.max(self.rows.start)..rows.end.min(self.rows.end) {
+                let row = row - self.rows.start;
+                let first = row * self.row_step + positions.start;
                 let x: [&[T]; OFFSETS] =
-                    std::array::from_fn(|k| &self.planes[row + offsets[k]..][..positions]);
+                    std::array::from_fn(|k| &self.planes[first + offsets[k]..][..positions.len()]);
+                let gradient = &self.gradient[row * of_row..][..of_row];
+                let gradient = &gradient[positions.start * outputs..positions.end * outputs];
                 for (p, gradient) in gradient.chunks_exact(outputs).enumerate() {
                     let gradient = T::vectors::<S>(gradient);
                     for k in 0..OFFSETS {
@@ -330,6 +376,16 @@ mod tests {
         let machine = Machine::of::<f32>(arch);
         let (planes, weights) = (values(1, 200), values(2, TERMS * OUTPUTS));
         let offsets: Vec<usize> = (0..TERMS).map(|k| 7 * k % 29).collect();
+        let taps = offsets.iter().enumerate();
+        let taps = taps.map(|(place, &offset)| DeepTap { offset, place });
+        let taps: Vec<DeepTap> = taps.collect();
+        let (tiles, _) = offsets.as_chunks();
+        let correlation = |&offsets| CorrelationTile {
+            offsets,
+            rows: 0..2,
+            positions: 0..POSITIONS / 2,
+        };
+        let correlations: Vec<CorrelationTile> = tiles.iter().map(correlation).collect();
         let vectors = machine.deep_vectors(OUTPUTS);
         let block = vectors * machine.lanes;
         let mut y = vec![0.0; OUTPUTS * POSITIONS];
@@ -342,19 +398,24 @@ mod tests {
             let mut sums = vec![0.0; POSITIONS * block];
             machine.run(Deep {
                 planes: &planes,
-                rows: &[0, POSITIONS / 2],
-                offsets: &offsets,
+                row_step: POSITIONS / 2,
+                source_step: 0,
+                sources: 1,
+                taps: &taps,
                 weights: &weights,
+                rows: 2,
+                tiles: &(0..POSITIONS / 2 / DEEP_POSITIONS),
                 sums: &mut sums,
                 vectors,
             });
-            let mut correlations = vec![0.0; TERMS * block];
+            let mut sums_of_weights = vec![0.0; TERMS * block];
             machine.run(Correlation {
                 planes: &planes,
-                rows: &[0, POSITIONS / 2],
-                offsets: &offsets,
+                row_step: POSITIONS / 2,
+                tiles: &correlations,
+                rows: &(0..2),
                 gradient: &sums,
-                sums: &mut correlations,
+                sums: &mut sums_of_weights,
                 vectors,
             });
             for lane in 0..block {
@@ -362,7 +423,7 @@ mod tests {
                     y[(first + lane) * POSITIONS + p] = sums[p * block + lane];
                 }
                 for k in 0..TERMS {
-                    of_weights[k * OUTPUTS + first + lane] = correlations[k * block + lane];
+                    of_weights[k * OUTPUTS + first + lane] = sums_of_weights[k * block + lane];
                 }
             }
         }

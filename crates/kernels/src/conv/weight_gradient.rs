@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use super::gather::Gather;
-use super::tiles::{CORRELATION_OFFSETS, Correlation, Machine};
-use super::{Conv2d, ENOUGH_PARTS, ENOUGH_POSITIONS, PLANES};
+use super::gather::{Channels, Gather};
+use super::tiles::{CORRELATION_OFFSETS, Correlation, CorrelationTile, Machine};
+use super::transpose::transpose;
+use super::{Conv2d, ENOUGH_PARTS, PLANES};
 use crate::Float;
 use crate::parallel;
 use crate::simd::LaneSums;
@@ -16,8 +17,8 @@ const MANY_WEIGHTS: usize = 1 << 17;
 /// Then this many parts are outputs, which take no memory more, but pad the images again.
 const OUTPUT_PARTS: usize = 4;
 
-/// Positions that are put in another order at a time.
-const NEAR: usize = 64;
+/// Images whose values alternate, at most.
+const MOST_IMAGES: usize = 8;
 
 /// The gradient by the weight, given `dy` of the output's shape: sums over a few ranges of the
 /// images, added in order.
@@ -34,45 +35,60 @@ pub fn conv2d_weight_gradient<T: Float>(x: &[T], dy: &[T], conv: &Conv2d) -> Vec
     }
     let gather = Gather::forward(conv, output);
     let correlations = Correlations::new::<T>(conv, &gather);
-    let block = correlations.block;
-    let blocks = correlations.outputs.div_ceil(block);
-    let splits = if gradient.len() > MANY_WEIGHTS {
-        OUTPUT_PARTS
-    } else {
-        1
-    };
-    let of_split = blocks.div_ceil(splits);
+    let blocks = correlations.outputs.div_ceil(correlations.block);
+    let of_split = blocks.div_ceil(correlations.splits);
     let splits = blocks.div_ceil(of_split);
     let split = |split: usize| split * of_split..((split + 1) * of_split).min(blocks);
-    let ranges = (ENOUGH_PARTS / splits).clamp(1, conv.examples);
+    let groups = conv.examples.div_ceil(correlations.images);
+    let ranges = correlations.ranges;
     let images = |range: usize| {
-        let edge = |range: usize| range * conv.examples / ranges;
-        edge(range)..edge(range + 1)
+        let edge = |range: usize| range * groups / ranges * correlations.images;
+        edge(range)..edge(range + 1).min(conv.examples)
     };
     let parts = parallel::collect(ranges * splits, conv.work(gather.target_size()), |part| {
         correlations.sums(x, dy, images(part / splits), split(part % splits))
     });
-    let mut parts = parts.into_iter();
-    let mut totals: Vec<Vec<T>> = parts.by_ref().take(splits).collect();
-    for (part, sums) in parts.enumerate() {
-        for (total, sum) in totals[part % splits].iter_mut().zip(sums) {
-            *total += sum;
+    // A block's outputs lie together.
+    let of_block = correlations.block * conv.taps();
+    let gradients = gradient.chunks_mut(correlations.outputs * conv.taps());
+    let gradients = gradients.flat_map(|of_group| of_group.chunks_mut(of_block));
+    let work = correlations.ranges * conv.channels[1] * conv.taps();
+    parallel::collect_with(gradients, work, Vec::new, |index, gradient, total| {
+        let (group, block) = (index / blocks, index % blocks);
+        let (split, block) = (block / of_split, block % of_split);
+        let of_group = parts[split].len() / conv.groups;
+        let of_block = correlations.tiles.len() * CORRELATION_OFFSETS * correlations.block;
+        let first = group * of_group + block * of_block;
+        total.clear();
+        total.extend_from_slice(&parts[split][first..][..of_block]);
+        for sums in parts[split..].iter().step_by(splits).skip(1) {
+            for (total, &sum) in total.iter_mut().zip(&sums[first..][..of_block]) {
+                *total += sum;
+            }
         }
-    }
-    for (index, total) in totals.iter().enumerate() {
-        correlations.put(total, split(index), &mut gradient);
-    }
+        correlations.put(total, gradient);
+    });
     gradient
 }
 
-/// `sums`\[k\] += Σ over rows and p of planes\[rows\[row\] + offsets\[k\] + p\]·dy\[row, p\].
+/// `sums`\[k\] += Σ over rows and p of planes\[row·`row_step` + offsets\[k\] + p\]·dy\[row, p\].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn add_dots<T: Float>(planes: &[T], rows: &[usize], offsets: &[usize], dy: &[T], sums: &mut [T]) {
-    let width = dy.len() / rows.len();
-    for (&offset, sum) in offsets.iter().zip(sums) {
+fn add_dots<T: Float>(
+    planes: &[T],
+    row_step: usize,
+    rows: usize,
+    tiles: &[CorrelationTile],
+    dy: &[T],
+    sums: &mut [T],
+) {
+    let width = dy.len() / rows;
+    let offsets = tiles.iter().flat_map(|tile| tile.offsets);
+    for (offset, sum) in offsets.zip(sums) {
         let mut lanes = LaneSums::<T, 1>::new();
-        for (&row, dy) in rows.iter().zip(dy.chunks_exact(width)) {
-            lanes.add_pairs(&planes[row + offset..][..width], dy, |x, dy| [x * dy]);
+        for (row, dy) in dy.chunks_exact(width).enumerate() {
+            lanes.add_pairs(&planes[row * row_step + offset..][..width], dy, |x, dy| {
+                [x * dy]
+            });
         }
         *sum += T::from_f64(lanes.totals()[0]);
     }
@@ -90,11 +106,15 @@ struct Correlations<'a> {
     block: usize,
     /// The places of a channel's kernel that see something.
     places: Vec<usize>,
-    /// On the planes of a group's channels: whole tiles, the last offset several times.
-    offsets: Vec<usize>,
+    /// Of the planes of a group's channels: channel after channel under a place of the kernel, so that a tile sees
+    /// zeros at the same positions; the last offset several times.
+    tiles: Vec<CorrelationTile>,
     /// Rows of positions, and images, that are handled at a time. The images' values alternate.
     stripe: usize,
     images: usize,
+    /// Parts of the work: ranges of the images, whose sums are added afterwards, and of the outputs.
+    ranges: usize,
+    splits: usize,
 }
 
 impl<'a> Correlations<'a> {
@@ -103,42 +123,45 @@ impl<'a> Correlations<'a> {
         let [sources, outputs] = conv.channels.map(|channels| channels / conv.groups);
         // A channel that is alone in its group shares what it reads with no others: plain dot products.
         let alone = outputs == 1;
-        let block = if alone {
-            1
-        } else {
-            machine.lanes * machine.deep_vectors(outputs)
+        let block = |machine: &Machine| match outputs {
+            1 => 1,
+            _ => machine.lanes * machine.deep_vectors(outputs),
         };
         let [rows, columns] = gather.target;
+        // Sums are added in an order that depends on these, which may not depend on the machine.
+        let usual = block(&Machine::usual::<T>());
         let fits = |stripe: usize, images: usize| {
-            let gradient = stripe * columns * block;
+            let gradient = stripe * columns * usual;
             images * (sources * gather.planes(stripe)).max(gradient) <= PLANES
         };
         let mut stripe = rows;
         while stripe > 1 && !fits(stripe, 1) {
             stripe = stripe.div_ceil(2);
         }
-        let enough = ENOUGH_POSITIONS.div_ceil(rows * columns).min(conv.examples);
-        let enough = if alone { 1 } else { enough };
-        let images = (1..=enough)
-            .rev()
-            .find(|&images| stripe == rows && fits(stripe, images));
-        let images = images.unwrap_or(1);
+        let most = if alone { 1 } else { MOST_IMAGES };
+        let most = most.min(conv.examples.div_ceil(ENOUGH_PARTS));
+        let images = (1..=most).rev();
+        let mut images = images.filter(|&images| stripe == rows && fits(stripe, images));
+        let images = images.next().unwrap_or(1);
+        let splits = if conv.channels[1] * conv.taps() > MANY_WEIGHTS {
+            OUTPUT_PARTS
+        } else {
+            1
+        };
         let (down, across) = (&gather.down.classes[0], &gather.across.classes[0]);
-        let places = down.places(across, conv.kernel[1]);
-        let mut offsets = gather.offsets(down, across, stripe, sources, images);
-        let tiles = offsets.len().next_multiple_of(CORRELATION_OFFSETS);
-        offsets.resize(tiles, offsets.last().copied().unwrap_or(0));
         Self {
             conv,
             gather,
             machine,
             sources,
             outputs,
-            block,
-            places,
-            offsets,
+            block: block(&machine),
+            places: down.places(across, conv.kernel[1]),
+            tiles: tiles(gather, sources, stripe, images),
             stripe,
             images,
+            ranges: (ENOUGH_PARTS / splits).clamp(1, conv.examples.div_ceil(images)),
+            splits,
         }
     }
 
@@ -151,7 +174,7 @@ impl<'a> Correlations<'a> {
         blocks: Range<usize>,
     ) -> Vec<T> {
         let [rows, columns] = self.gather.target;
-        let of_block = self.offsets.len() * self.block;
+        let of_block = self.tiles.len() * CORRELATION_OFFSETS * self.block;
         let of_group = blocks.len() * of_block;
         let mut sums = vec![T::ZERO; self.conv.groups * of_group];
         if of_group == 0 {
@@ -160,24 +183,32 @@ impl<'a> Correlations<'a> {
         let planes = self.images * self.sources * self.gather.planes(self.stripe);
         let mut planes = vec![T::ZERO; planes];
         let mut gradient = vec![T::ZERO; self.stripe * columns * self.images * self.block];
-        let starts: Vec<usize> = (0..self.stripe)
-            .map(|row| row * self.gather.pitch * self.images)
-            .collect();
         for first in range.clone().step_by(self.images) {
             let images = first..(first + self.images).min(range.end);
             for (group, sums) in sums.chunks_exact_mut(of_group).enumerate() {
                 for row in (0..rows).step_by(self.stripe) {
                     let rows = row..(row + self.stripe).min(rows);
-                    let channel = |image: usize| (image * self.conv.groups + group) * self.sources;
+                    let channels = Channels {
+                        first: (images.start * self.conv.groups + group) * self.sources,
+                        count: self.sources,
+                        images: images.len(),
+                        apart: self.conv.groups * self.sources,
+                    };
                     let stripe = row..row + self.stripe;
-                    let channels = images.clone().map(channel);
                     self.gather
-                        .pad(x, channels, self.sources, &stripe, self.images, &mut planes);
+                        .pad(x, &channels, &stripe, self.images, &mut planes);
                     if self.block == 1 {
                         let output = images.start * self.conv.groups + group;
                         let dy = &dy[(output * self.gather.target[0] + row) * columns..];
                         let dy = &dy[..rows.len() * columns];
-                        add_dots(&planes, &starts[..rows.len()], &self.offsets, dy, sums);
+                        add_dots(
+                            &planes,
+                            self.gather.pitch,
+                            rows.len(),
+                            &self.tiles,
+                            dy,
+                            sums,
+                        );
                         continue;
                     }
                     let gradient = &mut gradient[..rows.len() * columns * self.images * self.block];
@@ -185,8 +216,9 @@ impl<'a> Correlations<'a> {
                         self.interleave(dy, images.clone(), group, &rows, block, gradient);
                         self.machine.run(Correlation {
                             planes: &planes,
-                            rows: &starts[..rows.len()],
-                            offsets: &self.offsets,
+                            row_step: self.gather.pitch * self.images,
+                            tiles: &self.tiles,
+                            rows: &rows,
                             gradient,
                             sums,
                             vectors: self.block / self.machine.lanes,
@@ -215,42 +247,59 @@ impl<'a> Correlations<'a> {
         let outputs = block * self.block..((block + 1) * self.block).min(self.outputs);
         let positions = rows.len() * width;
         for (index, image) in images.enumerate() {
-            let first = (image * self.conv.groups + group) * self.outputs;
-            // Few positions at a time, so that all outputs are written while these are in cache.
-            for start in (0..positions).step_by(NEAR) {
-                let end = (start + NEAR).min(positions);
-                let to = &mut to[(start * self.images + index) * self.block..];
-                for (lane, o) in outputs.clone().enumerate() {
-                    let dy = &dy[((first + o) * height + rows.start) * width..][start..end];
-                    let to = to.iter_mut().skip(lane).step_by(self.images * self.block);
-                    for (to, &dy) in to.zip(dy) {
-                        *to = dy;
-                    }
-                }
-            }
+            let first = (image * self.conv.groups + group) * self.outputs + outputs.start;
+            let dy = &dy[(first * height + rows.start) * width..];
+            let to = &mut to[index * self.block..];
+            let position = self.images * self.block;
+            transpose(dy, height * width, [outputs.len(), positions], to, position);
         }
     }
 
-    /// Sums of some blocks to their places in `[groups, outputs, sources, places]`.
-    fn put<T: Float>(&self, sums: &[T], blocks: Range<usize>, gradient: &mut [T]) {
+    /// Sums of a block to their places in `[outputs, sources, places]`.
+    fn put<T: Float>(&self, sums: &[T], gradient: &mut [T]) {
         let of_output = self.conv.taps();
         let of_source = self.conv.kernel[0] * self.conv.kernel[1];
-        let mut sums = sums.chunks_exact((self.offsets.len() * self.block).max(1));
-        for group in 0..self.conv.groups {
-            for (block, sums) in blocks.clone().zip(&mut sums) {
-                let outputs = block * self.block..((block + 1) * self.block).min(self.outputs);
-                for (lane, o) in outputs.enumerate() {
-                    let gradient = &mut gradient[(group * self.outputs + o) * of_output..];
-                    let sources = gradient.chunks_exact_mut(of_source).take(self.sources);
-                    let sums = sums.chunks_exact((self.places.len() * self.block).max(1));
-                    for (gradient, sums) in sources.zip(sums) {
-                        for (&place, sums) in self.places.iter().zip(sums.chunks_exact(self.block))
-                        {
-                            gradient[place] = sums[lane];
-                        }
-                    }
+        let outputs = gradient.len() / of_output;
+        for source in 0..self.sources {
+            for (index, place) in self.places.iter().enumerate() {
+                let sums = &sums[(index * self.sources + source) * self.block..][..outputs];
+                let gradient = gradient[source * of_source + place..].iter_mut();
+                for (gradient, &sum) in gradient.step_by(of_output).zip(sums) {
+                    *gradient = sum;
                 }
             }
         }
     }
+}
+
+/// All offsets of a group's planes.
+fn tiles(gather: &Gather, sources: usize, stripe: usize, images: usize) -> Vec<CorrelationTile> {
+    let (down, across) = (&gather.down.classes[0], &gather.across.classes[0]);
+    let mut taps = Vec::new();
+    for (a, tap_down) in down.taps.iter().enumerate() {
+        for (b, tap_across) in across.taps.iter().enumerate() {
+            let first = gather.offset(tap_down, tap_across, stripe);
+            let rows = gather.down.seen_from(down, a);
+            let columns = gather.across.seen_from(across, b);
+            for source in 0..sources {
+                let offset = (source * gather.planes(stripe) + first) * images;
+                taps.push((offset, rows.clone(), columns.clone()));
+            }
+        }
+    }
+    let tile = |taps: &[(usize, Range<usize>, Range<usize>)]| {
+        let last = taps.len() - 1;
+        let all = |range: &dyn Fn(usize) -> Range<usize>| {
+            let ranges = || (0..taps.len()).map(range);
+            let start = ranges().map(|range| range.start).min().unwrap_or(0);
+            start..ranges().map(|range| range.end).max().unwrap_or(0)
+        };
+        let columns = all(&|k| taps[k].2.clone());
+        CorrelationTile {
+            offsets: std::array::from_fn(|k| taps[k.min(last)].0),
+            rows: all(&|k| taps[k].1.clone()),
+            positions: columns.start * images..columns.end * images,
+        }
+    };
+    taps.chunks(CORRELATION_OFFSETS).map(tile).collect()
 }

@@ -26,7 +26,7 @@ pub struct Planes {
 
 impl Planes {
     /// Elements of one image.
-    pub(super) fn area(&self) -> usize {
+    pub(crate) fn area(&self) -> usize {
         self.height * self.width
     }
 
@@ -185,16 +185,13 @@ pub(crate) fn max_pool_of<'a, T: Float>(
     window: Window,
     x: impl Fn(Range<usize>) -> Cow<'a, [T]> + Sync,
 ) -> MaxPool<T> {
-    let pooled = window.checked_output(planes);
-    let spans = spans(&window, planes.width, pooled.width);
-    let chunk = planes.together() * pooled.area();
-    let total = planes.count * pooled.area();
-    let grid = Grid::chunks(total, chunk);
+    let pooling = Pooling::new(planes, window);
+    let area = pooling.pooled.area();
+    let grid = Grid::chunks(planes.count * area, planes.together() * area);
     let (output, winners) = build_from(planes.count * planes.area(), grid, |_, range, writer| {
-        let images = range.start / pooled.area()..range.end / pooled.area();
-        let x = x(images);
+        let x = x(range.start / area..range.end / area);
         let mut winners = vec![0; range.len()];
-        pool(&x, planes, pooled, &window, &spans, &mut winners, writer);
+        pool(&x, &pooling, &mut winners, writer);
         winners
     });
     MaxPool {
@@ -205,36 +202,15 @@ pub(crate) fn max_pool_of<'a, T: Float>(
 
 /// Pools some images.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn pool<T: Float>(
-    x: &[T],
-    planes: Planes,
-    pooled: Planes,
-    window: &Window,
-    spans: &[Span],
-    winners: &mut [u8],
-    writer: &mut Writer<'_, T>,
-) {
+fn pool<T: Float>(x: &[T], pooling: &Pooling, winners: &mut [u8], writer: &mut Writer<'_, T>) {
     // Of one row of windows; the places as wide as the values, to be compared in step.
-    let (mut largest, mut places) = (vec![T::ZERO; pooled.width], vec![0; pooled.width]);
-    let mut winners = winners.chunks_exact_mut(pooled.width);
-    for image in x.chunks_exact(planes.area()) {
-        for (i, winners) in (0..pooled.height).zip(&mut winners) {
-            if *window == Window::HALVING {
-                let rows = &image[2 * i * planes.width..][..2 * planes.width];
-                let (top, bottom) = rows.split_at(planes.width);
-                halve(top, bottom, &mut largest, &mut places);
-            } else {
-                pool_row(
-                    image,
-                    planes.width,
-                    window,
-                    i,
-                    spans,
-                    &mut largest,
-                    &mut places,
-                );
-            }
-            writer.append(pooled.width, |j| largest[j]);
+    let Planes { height, width, .. } = pooling.pooled;
+    let (mut largest, mut places) = (vec![T::ZERO; width], vec![0; width]);
+    let mut winners = winners.chunks_exact_mut(width);
+    for image in x.chunks_exact(pooling.planes.area()) {
+        for (i, winners) in (0..height).zip(&mut winners) {
+            pooling.row(image, 0, i, &mut largest, &mut places);
+            writer.append(width, |j| largest[j]);
             for (winner, &place) in winners.iter_mut().zip(&places) {
                 *winner = place as u8;
             }
@@ -242,38 +218,120 @@ fn pool<T: Float>(
     }
 }
 
-/// Row `i` of the windows.
-#[inline(always)]
-fn pool_row<T: Float>(
-    image: &[T],
-    width: usize,
-    window: &Window,
-    i: usize,
-    spans: &[Span],
-    largest: &mut [T],
-    places: &mut [u32],
-) {
-    let [rows, columns] = window.size;
-    // The window's rows that lie in the image.
-    let top = i * window.stride[0];
-    let first = window.padding[0].saturating_sub(top);
-    let end = rows.min(image.len() / width + window.padding[0] - top);
-    // The first value wins until a larger comes, which none does if all are −∞.
-    for (j, place) in places.iter_mut().enumerate() {
-        let column = window.padding[1].saturating_sub(j * window.stride[1]);
-        *place = (first * columns + column) as u32;
+/// Windows over images of one shape.
+pub(crate) struct Pooling {
+    planes: Planes,
+    /// The images that come out.
+    pub pooled: Planes,
+    window: Window,
+    spans: Vec<Span>,
+}
+
+impl Pooling {
+    /// # Panics
+    /// If the windows do not fit: see [`Window::output`].
+    pub fn new(planes: Planes, window: Window) -> Self {
+        let pooled = window.checked_output(planes);
+        Self {
+            planes,
+            pooled,
+            window,
+            spans: spans(&window, planes.width, pooled.width),
+        }
     }
-    largest.fill(T::NEGATIVE_INFINITY);
-    for row in first..end {
-        let x = &image[(top + row - window.padding[0]) * width..][..width];
-        for span in spans {
-            let place = (row * columns + span.column) as u32;
-            let values = x[span.start..].iter().step_by(window.stride[1]);
-            let largest = &mut largest[span.windows.clone()];
-            let places = &mut places[span.windows.clone()];
-            for ((largest, winner), &value) in largest.iter_mut().zip(places).zip(values) {
-                (*largest, *winner) = winner_of((*largest, *winner), (value, place));
+
+    /// The image's rows under some rows of windows.
+    pub fn rows(&self, windows: &Range<usize>) -> Range<usize> {
+        let ([size, _], [stride, _], [padding, _]) =
+            (self.window.size, self.window.stride, self.window.padding);
+        let start = (windows.start * stride).saturating_sub(padding);
+        let end = (windows.end - 1) * stride + size;
+        start..end.saturating_sub(padding).min(self.planes.height)
+    }
+
+    /// Rows that windows may reach over, before the image.
+    pub fn padding(&self) -> usize {
+        self.window.padding[0]
+    }
+
+    /// Writes the largest values under some rows of windows to `y`, whole pooled images, given the rows under them
+    /// of each image.
+    pub fn pool_rows<T: Float>(&self, x: &[T], windows: &Range<usize>, y: &mut [T]) {
+        pool_rows(self, x, windows, y);
+    }
+
+    /// Row `i` of the windows of an image, of which `x` holds the rows from `first` on.
+    #[inline(always)]
+    fn row<T: Float>(
+        &self,
+        x: &[T],
+        first: usize,
+        i: usize,
+        largest: &mut [T],
+        places: &mut [u32],
+    ) {
+        if self.window == Window::HALVING {
+            let width = self.planes.width;
+            let rows = &x[(2 * i - first) * width..][..2 * width];
+            let (top, bottom) = rows.split_at(width);
+            halve(top, bottom, largest, places);
+        } else {
+            self.any_row(x, first, i, largest, places);
+        }
+    }
+
+    /// [`row`](Self::row), for any window.
+    #[inline(always)]
+    fn any_row<T: Float>(
+        &self,
+        x: &[T],
+        first: usize,
+        i: usize,
+        largest: &mut [T],
+        places: &mut [u32],
+    ) {
+        let Self {
+            planes: Planes { height, width, .. },
+            window,
+            spans,
+            ..
+        } = self;
+        let [rows, columns] = window.size;
+        // The window's rows that lie in the image.
+        let top = i * window.stride[0];
+        let begin = window.padding[0].saturating_sub(top);
+        let end = rows.min(height + window.padding[0] - top);
+        // The first value wins until a larger comes, which none does if all are −∞.
+        for (j, place) in places.iter_mut().enumerate() {
+            let column = window.padding[1].saturating_sub(j * window.stride[1]);
+            *place = (begin * columns + column) as u32;
+        }
+        largest.fill(T::NEGATIVE_INFINITY);
+        for row in begin..end {
+            let x = &x[(top + row - window.padding[0] - first) * width..][..*width];
+            for span in spans {
+                let place = (row * columns + span.column) as u32;
+                let values = x[span.start..].iter().step_by(window.stride[1]);
+                let largest = &mut largest[span.windows.clone()];
+                let places = &mut places[span.windows.clone()];
+                for ((largest, winner), &value) in largest.iter_mut().zip(places).zip(values) {
+                    (*largest, *winner) = winner_of((*largest, *winner), (value, place));
+                }
             }
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn pool_rows<T: Float>(pooling: &Pooling, x: &[T], windows: &Range<usize>, y: &mut [T]) {
+    let rows = pooling.rows(windows);
+    let Planes { width, .. } = pooling.pooled;
+    let mut places = vec![0; width];
+    let images = x.chunks_exact(rows.len() * pooling.planes.width);
+    for (image, y) in images.zip(y.chunks_exact_mut(pooling.pooled.area())) {
+        for i in windows.clone() {
+            let largest = &mut y[i * width..][..width];
+            pooling.row(image, rows.start, i, largest, &mut places);
         }
     }
 }
@@ -288,7 +346,7 @@ fn winner_of<T: Float>(first: (T, u32), second: (T, u32)) -> (T, u32) {
     )
 }
 
-/// [`pool_row`] for [`Window::HALVING`]: one pass that reads two rows without a gap, which
+/// A row of windows of [`Window::HALVING`]: one pass that reads two rows without a gap, which
 /// vectorizes as steps over columns do not (8 times faster).
 #[inline(always)]
 fn halve<T: Float>(top: &[T], bottom: &[T], largest: &mut [T], places: &mut [u32]) {

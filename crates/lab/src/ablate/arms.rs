@@ -210,16 +210,10 @@ fn ingredients(recipe: &Recipe, kind: &Kind) -> Vec<Ingredient> {
             set("model.norm", norm),
         );
     }
-    let dropout = recipe.model.dropout();
-    if dropout > 0.0 {
-        add(
-            "dropout",
-            set("model.dropout", 0.0),
-            set("model.dropout", dropout),
-        );
-    }
-    let train = &recipe.train;
+    let (model, train) = (&recipe.model, &recipe.train);
     for (name, key, value) in [
+        ("dropout", "model.dropout", model.dropout()),
+        ("DropConnect", "model.drop_connect", model.drop_connect()),
         (
             "label smoothing",
             "train.label_smoothing",

@@ -1,5 +1,6 @@
 //! The average at test: over views of each image, over the noise that the net was trained with, or both.
 
+mod draws;
 mod views;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use evenkeel_record::{
 };
 use evenkeel_statistics::Discordant;
 
+pub use draws::Noise;
 pub use views::TestViews;
 
 use crate::Error;
@@ -24,6 +26,7 @@ use crate::evaluate::{
 use crate::examples::{self, Use, Viewed};
 use crate::model::Model;
 use crate::quality::{mean, quality};
+use draws::Draws;
 use views::Group;
 
 /// What to average over.
@@ -33,6 +36,8 @@ pub struct AverageOptions {
     pub views: TestViews,
     /// Draws of the net's noise for each view; 0 for none, in test mode.
     pub draws: u64,
+    /// Which noise.
+    pub noise: Noise,
     /// What is averaged.
     pub average: AverageOf,
     /// What the noise is a function of.
@@ -45,12 +50,13 @@ impl AverageOptions {
         self.views == TestViews::None && self.draws == 0
     }
 
-    /// Such as `flip`, `5 draws`, `ten-crop, 5 draws`.
+    /// Such as `flip`, `5 draws of masks`, `ten-crop, 5 draws of all noise`.
     fn name(&self) -> String {
+        let draws = format!("{} draws of {}", self.draws, self.noise);
         match (&self.views, self.draws) {
-            (TestViews::None, draws) => format!("{draws} draws"),
+            (TestViews::None, _) => draws,
             (views, 0) => views.to_string(),
-            (views, draws) => format!("{views}, {draws} draws"),
+            (views, _) => format!("{views}, {draws}"),
         }
     }
 }
@@ -65,8 +71,6 @@ pub struct Evaluated {
     /// The average beside the single view, if there is one.
     pub averaging: Option<Averaging>,
 }
-
-const MOST_DRAWS: u64 = 10_000;
 
 /// Measures a finished run's model on its own test data, or on the test data of another source with the same
 /// kind of examples, by the average that is asked for.
@@ -99,7 +103,15 @@ pub fn average_run(
         });
     };
     let begun = Instant::now();
-    let average = averager.average(&run.model)?;
+    let draws = Draws::of(
+        &run.model,
+        &run.recipe.model,
+        folder,
+        options,
+        workers,
+        device,
+    )?;
+    let average = averager.average(&draws)?;
     let averaged_ms = milliseconds(begun, &average.measured);
     let averaged = quality(&average.measured);
     let changes = Discordant::of(right(&single).zip(right(&average.measured)));
@@ -168,19 +180,7 @@ const MOST_BATCH: usize = 256;
 
 impl<'a> Averager<'a> {
     fn new(run: &OpenRun, options: &'a AverageOptions, workers: usize) -> Result<Self, Error> {
-        if options.draws > MOST_DRAWS {
-            return Err(Error::Unfit(format!(
-                "--mc {}: expected at most {MOST_DRAWS} draws",
-                options.draws
-            )));
-        }
-        if options.draws > 0 && run.recipe.model.dropout() == 0.0 {
-            return Err(Error::Unfit(format!(
-                "--mc {}: this net draws no noise (model.dropout is 0), so all draws would be the same; train one \
-                 with dropout, or average over views by --tta",
-                options.draws
-            )));
-        }
+        Draws::check(&run.recipe.model, options)?;
         let groups = match options.views {
             TestViews::None => vec![ViewBatches::single(run, workers)?],
             ref views => {
@@ -226,7 +226,7 @@ impl<'a> Averager<'a> {
         told
     }
 
-    fn average(&self, model: &Model) -> Result<Average, Error> {
+    fn average(&self, draws: &Draws<'_>) -> Result<Average, Error> {
         let points = points(self.forwards());
         let mut correct: HashMap<u64, u64> = points.iter().map(|&point| (point, 0)).collect();
         let (mut probabilities, mut labels) = (Vec::new(), Vec::new());
@@ -246,11 +246,7 @@ impl<'a> Averager<'a> {
             let mut sums = Sums::new(of_batch.len(), self.classes);
             different = different.max(self.different(&batches));
             let mut done = 0;
-            for draw in 0..self.options.draws.max(1) {
-                let pass = match self.options.draws {
-                    0 => Pass::test(),
-                    _ => Pass::monte_carlo(self.options.seed, draw),
-                };
+            for (model, pass) in draws.passes() {
                 // Masks are a function of the place in a batch: each batch has its own.
                 let pass = pass.scope(&format!("batch{}", batches[0].index));
                 for (index, (group, batch)) in self.groups.iter().zip(&batches).enumerate() {
@@ -281,7 +277,7 @@ impl<'a> Averager<'a> {
         }
         let measured = measure(probabilities, labels, self.classes);
         let examples = measured.labels.len().max(1) as f64;
-        let forwards = different as u64 * self.options.draws.max(1);
+        let forwards = different as u64 * draws.forwards();
         let before = points.into_iter().filter(|point| *point < forwards);
         let before = before.map(|forwards| CurvePoint {
             forwards,

@@ -50,6 +50,9 @@ fn convnet(dropout: f64) -> ModelRecipe {
         pool_after: vec![0],
         norm: NormKind::Batch,
         dropout,
+        activation: Default::default(),
+        dense: 0,
+        drop_connect: 0.0,
     }
 }
 
@@ -99,8 +102,12 @@ fn run(model: ModelRecipe) -> OpenRun {
 }
 
 fn average(run: &OpenRun, options: &AverageOptions) -> Average {
+    let recipe = &run.recipe.model;
+    // Masks need no training data.
+    let nowhere = RunFolder::new("no such run");
+    let draws = Draws::of(&run.model, recipe, &nowhere, options, 0, &run.device).unwrap();
     Averager::new(run, options, 0)
-        .and_then(|averager| averager.average(&run.model))
+        .and_then(|averager| averager.average(&draws))
         .unwrap()
 }
 
@@ -108,6 +115,7 @@ fn options(views: &str, draws: u64) -> AverageOptions {
     AverageOptions {
         views: views.parse().unwrap(),
         draws,
+        noise: Noise::Masks,
         ..AverageOptions::default()
     }
 }
@@ -310,6 +318,64 @@ fn draws_are_those_of_monte_carlo_and_disagree() {
     assert_eq!(both.curve.last().unwrap().forwards, 2 * draws);
 }
 
+/// The test images by the net in training mode on one batch with them, but for what the batch's own examples do: its
+/// statistics are those of the batch, not the running ones.
+#[test]
+fn a_draw_of_batches_has_the_statistics_of_one_training_batch() {
+    let run = run(convnet(0.0));
+    let batch = |number: usize| {
+        let images = (0..8).map(|i| image(20 + 8 * number + i));
+        let pixels = images.flat_map(|image| image.pixels().to_vec());
+        let x: Vec<f32> = pixels.map(|p| (f32::from(p) / 255.0 - 0.4) / 0.3).collect();
+        Tensor::<2>::from_data(TensorData::new(x, [8, SIZE[0] * SIZE[1]]), &run.device)
+    };
+    let options = AverageOptions {
+        noise: Noise::Batches,
+        ..options("none", 2)
+    };
+    let batches = [0, 1].map(|number| Ok(batch(number)));
+    let drawn = Draws::new(&run.model, 0, 2, false);
+    let drawn = drawn.with_batches(&run.model, batches.into_iter()).unwrap();
+    let averager = Averager::new(&run, &options, 0).unwrap();
+    let found = averager.average(&drawn).unwrap();
+    let whole: Vec<Image> = (0..EXAMPLES).map(image).collect();
+    let evaluator = Evaluator::new(
+        &split(&whole),
+        &kind(SIZE),
+        3,
+        &preparation(),
+        0,
+        &run.device,
+    )
+    .unwrap();
+    let mut mean = vec![0.0; 3 * EXAMPLES];
+    for number in 0..2 {
+        // An average with momentum 1 would be the last batch alone: what pooling one batch gives.
+        let net = run.model.clone();
+        net.forward(batch(number), &Pass::recalibrate());
+        // In training mode a net computes from the batch what it now has in store, but for n / (n − 1) of the
+        // variance.
+        let [trained, stored] = [Pass::train(0, 0), Pass::test()]
+            .map(|pass| numbers(run.model.clone().forward(batch(number), &pass)));
+        let again = numbers(net.forward(batch(number), &Pass::test()));
+        let far = |a: &[f64], b: &[f64]| -> f64 {
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f64::max)
+        };
+        assert!(far(&again, &trained) < 0.05 * far(&stored, &trained));
+        for (mean, p) in mean
+            .iter_mut()
+            .zip(evaluator.probabilities(&net).unwrap().0)
+        {
+            *mean += p / 2.0;
+        }
+    }
+    assert_near(&found.measured.probabilities, &mean);
+    assert!(found.disagreement.wrong.value > 1e-5);
+}
+
 #[test]
 fn the_curve_ends_at_the_average() {
     let run = run(convnet(0.4));
@@ -329,13 +395,28 @@ fn what_makes_no_sense_is_refused() {
         hidden: vec![4],
         norm: NormKind::None,
         dropout: 0.0,
+        activation: Default::default(),
+        drop_connect: 0.0,
     };
     let dense = run(dense);
     average(&dense, &options("flip", 0));
     let told = refused(&dense, &options("dense", 0));
     assert!(told.contains("a dense net takes no other size"), "{told}");
-    let told = refused(&dense, &options("none", 5));
-    assert!(told.contains("model.dropout is 0"), "{told}");
+    for (noise, expected) in [
+        (
+            Noise::All,
+            "drop_connect are 0, model.norm is no batch norm",
+        ),
+        (Noise::Masks, "draws no masks"),
+        (Noise::Batches, "has no batch norms"),
+    ] {
+        let options = AverageOptions {
+            noise,
+            ..options("none", 5)
+        };
+        let told = refused(&dense, &options);
+        assert!(told.contains(expected), "{told}");
+    }
     let convolutional = run(convnet(0.1));
     let told = refused(&convolutional, &options("none", 1_000_000));
     assert!(told.contains("at most 10000 draws"), "{told}");

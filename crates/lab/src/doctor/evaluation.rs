@@ -163,13 +163,15 @@ fn hypotheses(subject: &Subject, split: &Split) -> Result<Vec<Hypothesis>, Error
             "evaluate by Pass::test()",
         );
     }
-    let dropout = subject.recipe.model.dropout();
-    if dropout > 0.0 {
+    if subject.recipe.model.draws_noise() {
         add(
             subject.score(&batches, |draw| Pass::monte_carlo(seed, draw)),
             "noise was drawn at test: dropout was left on",
             "evaluate by Pass::test(), or average many Pass::monte_carlo",
         );
+    }
+    let dropout = subject.recipe.model.dropout();
+    if dropout > 0.0 {
         for factor in [1.0 - dropout, 1.0 / (1.0 - dropout)] {
             let scaled = scale_last_weight(subject.model.clone(), factor);
             add(

@@ -1,6 +1,6 @@
 //! Whether the recipe leaves norms and averages what they need.
 
-use evenkeel_nn::{Decay, NormKind, Role};
+use evenkeel_nn::{Decay, Role};
 use evenkeel_record::{Line, Severity};
 
 use super::{Outcome, finding};
@@ -20,7 +20,7 @@ pub(super) fn check(subject: &Subject) -> Result<Outcome, Error> {
             severity, "settings", title, evidence, cause, remedy,
         ));
     };
-    if recipe.model.norm() == NormKind::Batch {
+    if recipe.model.norm().is_batch() {
         let positions = recipe.model.positions_of_last_norm(&subject.data.kind);
         let values = recipe.train.batch_size * positions;
         if values < FEW_VALUES || recipe.train.batch_size < 4 {

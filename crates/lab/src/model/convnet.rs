@@ -9,30 +9,49 @@ use evenkeel_nn::{
     NormKind, Norms, Pass,
 };
 
-use super::{fold_blocks, visit_norms_of_blocks};
+use super::{
+    Nonlinearity, fold_blocks, linear, normalize_and_activate, pooled, visit_norms_of_blocks,
+};
 use crate::data::Kind;
 
-/// Blocks → global average pool → dropout → linear.
+/// Blocks → global average pool → dropout → linear; with a dense head, blocks → linear → activation → dropout →
+/// linear.
 #[derive(Module, Debug)]
 pub struct ConvNet {
-    /// 3×3 convolution → norm → ReLU → perhaps a 2×2 max pool.
+    /// 3×3 convolution → norm → activation → perhaps a 2×2 max pool.
     pub blocks: Vec<ConvBlock>,
     /// Averages over all positions: no fully connected layer to overfit with.
     pub pool: GlobalAvgPool,
-    /// On the pooled features.
+    /// On all positions, in place of the average over them.
+    pub dense: Option<Linear>,
+    /// On the features that the head sees.
     pub dropout: Dropout,
     /// To the classes.
     pub head: Linear,
     /// Channels, height, width.
     input: [usize; 3],
+    /// What follows the norms.
+    #[module(skip)]
+    pub nonlinearity: Nonlinearity,
+    /// The probability of dropping a weight of the layers behind the blocks.
+    pub drop_connect: f64,
+}
+
+/// What the blocks and the head are made of.
+pub(super) struct Layers {
+    pub norm: NormKind,
+    pub nonlinearity: Nonlinearity,
+    /// Features of a dense layer on all positions; 0 averages over them.
+    pub dense: usize,
+    pub dropout: f64,
+    pub drop_connect: f64,
 }
 
 impl ConvNet {
     pub(super) fn build(
         widths: &[usize],
         pool_after: &[usize],
-        norm: NormKind,
-        dropout: f64,
+        layers: &Layers,
         data: &Kind,
         classes: usize,
         device: &Device,
@@ -45,11 +64,11 @@ impl ConvNet {
         else {
             unreachable!("the caller matched images");
         };
-        let halvings = u32::try_from(pool_after.len()).unwrap_or(u32::MAX);
-        let smallest = height.min(width).checked_shr(halvings).unwrap_or(0);
-        if smallest == 0 {
+        let pools = pool_after.len();
+        let [rows, columns] = [height, width].map(|side| pooled(side, pools));
+        if rows.min(columns) == 0 {
             return Err(format!(
-                "model.pool_after: {halvings} pools leave nothing of images of {height}×{width}; \
+                "model.pool_after: {pools} pools leave nothing of images of {height}×{width}; \
                  use fewer"
             ));
         }
@@ -59,17 +78,27 @@ impl ConvNet {
                 .contains(&index)
                 .then(|| MaxPool2dConfig::new([2, 2]));
             let block = ConvBlockConfig::new([before, after], [3, 3])
-                .with_norm(norm)
+                .with_norm(layers.norm)
+                .with_activation(layers.nonlinearity.fused())
                 .with_pool(pool);
             before = after;
             block.init(device)
         });
+        let blocks = blocks.collect();
+        let dense = (layers.dense > 0).then(|| {
+            let inputs = before * rows * columns;
+            before = layers.dense;
+            LinearConfig::new(inputs, before).init(device)
+        });
         Ok(Self {
-            blocks: blocks.collect(),
+            blocks,
             pool: GlobalAvgPool,
-            dropout: DropoutConfig::new(dropout).init(),
+            dense,
+            dropout: DropoutConfig::new(layers.dropout).init(),
             head: LinearConfig::new(before, classes).init(device),
             input: [channels, height, width],
+            nonlinearity: layers.nonlinearity,
+            drop_connect: layers.drop_connect,
         })
     }
 
@@ -82,7 +111,7 @@ impl ConvNet {
         self.forward_images(features.reshape([examples, channels, height, width]), pass)
     }
 
-    /// The same for images of any size that the pools leave something of: the net is convolutional up to the
+    /// The same for images of any size that the pools leave something of, if the net is convolutional up to the
     /// average over all positions.
     ///
     /// # Shapes
@@ -91,12 +120,19 @@ impl ConvNet {
     pub fn forward_images(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
         let mut x = images;
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &pass.scope(&format!("blocks.{index}")));
+            let pass = pass.scope(&format!("blocks.{index}"));
+            x = self.nonlinearity.rest(block.forward(x, &pass), &pass);
         }
-        let x = self
-            .dropout
-            .forward(self.pool.forward(x), &pass.scope("dropout"));
-        self.head.forward(x)
+        let x = match &self.dense {
+            None => self.pool.forward(x),
+            Some(dense) => {
+                let pass = pass.scope("dense");
+                let x = linear(dense, self.drop_connect, x.flatten(1, 3), &pass);
+                normalize_and_activate(None, x, self.nonlinearity, &pass)
+            }
+        };
+        let x = self.dropout.forward(x, &pass.scope("dropout"));
+        linear(&self.head, self.drop_connect, x, &pass.scope("head"))
     }
 }
 

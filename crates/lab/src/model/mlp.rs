@@ -4,19 +4,24 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, Refused, fold_linear, foldable};
-use evenkeel_nn::{Activation, Dropout, DropoutConfig, Fold, Norm, NormKind, Norms, Pass};
+use evenkeel_nn::{Dropout, DropoutConfig, Fold, Norm, NormKind, Norms, Pass};
 
-use super::{fold_blocks, normalize_and_activate, visit_norms_of_blocks};
+use super::{Nonlinearity, fold_blocks, linear, normalize_and_activate, visit_norms_of_blocks};
 
-/// Linear → norm → ReLU → dropout.
+/// Linear → norm → activation → dropout.
 #[derive(Module, Debug)]
 pub struct DenseBlock {
     /// Without a bias where a norm follows, whose shift replaces it.
     pub linear: Linear,
-    /// The norm, with the ReLU fused into it.
+    /// The norm, with a ReLU fused into it.
     pub norm: Option<Norm>,
     /// On the activations.
     pub dropout: Dropout,
+    /// What follows the norm.
+    #[module(skip)]
+    pub nonlinearity: Nonlinearity,
+    /// The probability of dropping a weight of the linear layer.
+    pub drop_connect: f64,
 }
 
 /// Dense blocks → linear.
@@ -26,6 +31,8 @@ pub struct Mlp {
     pub blocks: Vec<DenseBlock>,
     /// To the classes.
     pub head: Linear,
+    /// The probability of dropping a weight of the head.
+    pub drop_connect: f64,
 }
 
 impl Mlp {
@@ -33,7 +40,8 @@ impl Mlp {
         inputs: usize,
         hidden: &[usize],
         norm: NormKind,
-        dropout: f64,
+        nonlinearity: Nonlinearity,
+        [dropout, drop_connect]: [f64; 2],
         classes: usize,
         device: &Device,
     ) -> Self {
@@ -43,13 +51,16 @@ impl Mlp {
             before = after;
             DenseBlock {
                 linear: linear.init(device),
-                norm: norm.init(after, Activation::Relu, device),
+                norm: norm.init(after, nonlinearity.fused(), device),
                 dropout: DropoutConfig::new(dropout).init(),
+                nonlinearity,
+                drop_connect,
             }
         });
         Self {
             blocks: blocks.collect(),
             head: LinearConfig::new(before, classes).init(device),
+            drop_connect,
         }
     }
 
@@ -61,7 +72,7 @@ impl Mlp {
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, &pass.scope(&format!("blocks.{index}")));
         }
-        self.head.forward(x)
+        linear(&self.head, self.drop_connect, x, &pass.scope("head"))
     }
 }
 
@@ -85,8 +96,8 @@ impl Fold for Mlp {
 
 impl DenseBlock {
     fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
-        let x = self.linear.forward(x);
-        let x = normalize_and_activate(self.norm.as_ref(), x, pass);
+        let x = linear(&self.linear, self.drop_connect, x, pass);
+        let x = normalize_and_activate(self.norm.as_ref(), x, self.nonlinearity, pass);
         self.dropout.forward(x, pass)
     }
 }

@@ -1,21 +1,25 @@
 //! The small zoo of nets that a recipe chooses from.
 
+mod activation;
 mod convnet;
 mod mlp;
 mod resnet;
 
+pub use activation::Nonlinearity;
 pub use convnet::ConvNet;
 pub use mlp::{DenseBlock, Mlp};
 pub use resnet::{BasicBlock, ResNet, Stem};
 
 use burn::module::Module;
+use burn::nn::Linear;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused};
-use evenkeel_nn::{Fold, Norm, NormKind, Norms, Pass};
+use evenkeel_nn::{DropConnectLinearConfig, Fold, Norm, NormKind, Norms, Pass};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Kind;
+use convnet::Layers;
 
 /// A net and its widths, as a recipe gives them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,9 +35,18 @@ pub enum ModelRecipe {
         /// The norm in each block.
         #[serde(default)]
         norm: NormKind,
+        /// What follows it.
+        #[serde(default)]
+        activation: Nonlinearity,
+        /// Features of a dense layer on all positions, in place of the average over positions; 0 averages.
+        #[serde(default)]
+        dense: usize,
         /// The probability of dropping a value before the head.
         #[serde(default)]
         dropout: f64,
+        /// The probability of dropping a weight of the head, and of the dense layer before it.
+        #[serde(default)]
+        drop_connect: f64,
     },
     /// [`Mlp`], for tables, and for images as rows of pixels.
     Mlp {
@@ -42,9 +55,15 @@ pub enum ModelRecipe {
         /// The norm in each hidden layer.
         #[serde(default)]
         norm: NormKind,
+        /// What follows it.
+        #[serde(default)]
+        activation: Nonlinearity,
         /// The probability of dropping a value after each hidden layer.
         #[serde(default)]
         dropout: f64,
+        /// The probability of dropping a weight, of each layer.
+        #[serde(default)]
+        drop_connect: f64,
     },
     /// [`ResNet`] of 18 layers, for images.
     Resnet18 {
@@ -109,7 +128,8 @@ impl Model {
     /// Whether the net takes images of other sizes than it was built for.
     pub fn is_fully_convolutional(&self) -> bool {
         match self {
-            Self::ConvNet(_) | Self::ResNet(_) => true,
+            Self::ConvNet(net) => net.dense.is_none(),
+            Self::ResNet(_) => true,
             Self::Mlp(_) => false,
         }
     }
@@ -135,16 +155,38 @@ impl Fold for Model {
     }
 }
 
-/// The norm, with the ReLU fused into it; without a norm the ReLU alone, which observers are shown too.
+/// The norm, with a ReLU fused into it, and the activation; without a norm the activation alone, which observers
+/// are shown too.
 fn normalize_and_activate<const D: usize>(
     norm: Option<&Norm>,
     x: Tensor<D>,
+    nonlinearity: Nonlinearity,
     pass: &Pass,
 ) -> Tensor<D> {
-    match norm {
-        Some(norm) => norm.forward(x, pass),
-        None => observed_relu(x, pass),
+    let x = match (norm, nonlinearity) {
+        (Some(norm), _) => norm.forward(x, pass),
+        (None, Nonlinearity::Relu) => observed_relu(x, pass),
+        (None, _) => x,
+    };
+    nonlinearity.rest(x, pass)
+}
+
+/// A dense layer, each of whose weights is dropped with this probability where noise is drawn. Its parameters are
+/// those of the plain layer.
+fn linear(layer: &Linear, drop_connect: f64, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
+    if drop_connect == 0.0 {
+        return layer.forward(x);
     }
+    let [inputs, outputs] = layer.weight.dims();
+    DropConnectLinearConfig::new(inputs, outputs, drop_connect)
+        .with_bias(layer.bias.is_some())
+        .init_from(layer.clone())
+        .forward(x, pass)
+}
+
+/// A side of an image after so many pools.
+fn pooled(side: usize, pools: usize) -> usize {
+    (0..pools).fold(side, |side, _| side / 2)
 }
 
 fn observed_relu<const D: usize>(x: Tensor<D>, pass: &Pass) -> Tensor<D> {
@@ -223,12 +265,21 @@ impl ModelRecipe {
             let check = self.norm().check(width);
             check.map_err(|problem| format!("norm: {problem}"))?;
         }
-        self.check_parameters(1, 1)?;
-        if !(0.0..=1.0).contains(dropout) {
+        for (name, probability) in [("dropout", *dropout), ("drop_connect", self.drop_connect())] {
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(format!(
+                    "{name}: expected a probability from 0 to 1, found {probability}"
+                ));
+            }
+        }
+        if let Self::Convnet { dense, .. } = self
+            && *dense > MOST_FEATURES
+        {
             return Err(format!(
-                "dropout: expected a probability from 0 to 1, found {dropout}"
+                "dense: expected 0 to {MOST_FEATURES} features, found {dense}"
             ));
         }
+        self.check_parameters(1, 1, 1)?;
         let Self::Convnet { pool_after, .. } = self else {
             return Ok(());
         };
@@ -242,11 +293,27 @@ impl ModelRecipe {
     }
 
     /// Refuses nets of more than 100,000,000 parameters, given how many channels (or columns, or
-    /// pixels of a dense net) go in and how many classes come out.
-    fn check_parameters(&self, inputs: usize, classes: usize) -> Result<(), String> {
+    /// pixels of a dense net) go in, how many positions are left behind the pools, and how many classes come
+    /// out.
+    fn check_parameters(
+        &self,
+        inputs: usize,
+        positions: usize,
+        classes: usize,
+    ) -> Result<(), String> {
         let (inputs, classes) = (inputs as u128, classes as u128);
         let (name, parameters) = match self {
-            Self::Convnet { widths, .. } => ("widths", in_a_row(9, inputs, widths, classes)),
+            Self::Convnet {
+                widths, dense: 0, ..
+            } => ("widths", in_a_row(9, inputs, widths, classes)),
+            Self::Convnet { widths, dense, .. } => {
+                // The blocks end in the channels of one more, which is on all positions.
+                let dense = *dense as u128;
+                let last = widths.last().map_or(inputs, |last| *last as u128);
+                let blocks = in_a_row(9, inputs, widths, 0);
+                let head = (last * positions as u128 + 1) * dense + (dense + 1) * classes;
+                ("dense", blocks + head)
+            }
             Self::Mlp { hidden, .. } => ("hidden", in_a_row(1, inputs, hidden, classes)),
             Self::Resnet18 { width, stem, .. } => {
                 ("width", ResNet::parameters(*width, *stem, inputs, classes))
@@ -270,7 +337,7 @@ impl ModelRecipe {
             return Ok(());
         }
         match self.norm() {
-            NormKind::Batch if batch_size == 1 => Err(
+            norm if norm.is_batch() && batch_size == 1 => Err(
                 "train.batch_size is 1, which gives the last batch norm of this net one value per \
                  channel; use at least 2, or model.norm = \"layer\" or \"none\""
                     .into(),
@@ -309,6 +376,27 @@ impl ModelRecipe {
         }
     }
 
+    /// The probability that its noise drops a weight.
+    pub(crate) fn drop_connect(&self) -> f64 {
+        match self {
+            Self::Convnet { drop_connect, .. } | Self::Mlp { drop_connect, .. } => *drop_connect,
+            Self::Resnet18 { .. } => 0.0,
+        }
+    }
+
+    /// Whether a training pass draws noise.
+    pub(crate) fn draws_noise(&self) -> bool {
+        self.dropout() > 0.0 || self.drop_connect() > 0.0
+    }
+
+    /// What follows the norms.
+    pub(crate) fn activation(&self) -> Nonlinearity {
+        match self {
+            Self::Convnet { activation, .. } | Self::Mlp { activation, .. } => *activation,
+            Self::Resnet18 { .. } => Nonlinearity::Relu,
+        }
+    }
+
     /// Positions of one channel of one example where there are the fewest, at the last norm.
     pub(crate) fn positions_of_last_norm(&self, data: &Kind) -> usize {
         match (self, data) {
@@ -321,8 +409,7 @@ impl ModelRecipe {
                 let pools = (0..widths.len().saturating_sub(1))
                     .filter(|block| pool_after.contains(block))
                     .count();
-                let halved = |side: usize| (0..pools).fold(side, |side, _| side / 2);
-                halved(*height) * halved(*width)
+                pooled(*height, pools) * pooled(*width, pools)
             }
             (Self::Resnet18 { stem, .. }, Kind::Images { height, width, .. }) => {
                 let halved =
@@ -345,7 +432,14 @@ impl ModelRecipe {
             }
             _ => data.shape().iter().product(),
         };
-        self.check_parameters(inputs, classes)
+        let positions = match (self, data) {
+            (Self::Convnet { pool_after, .. }, Kind::Images { height, width, .. }) => {
+                let pools = pool_after.len();
+                pooled(*height, pools) * pooled(*width, pools)
+            }
+            _ => 1,
+        };
+        self.check_parameters(inputs, positions, classes)
             .map_err(|problem| format!("model.{problem}"))?;
         match (self, data) {
             (
@@ -353,11 +447,23 @@ impl ModelRecipe {
                     widths,
                     pool_after,
                     norm,
+                    activation,
+                    dense,
                     dropout,
+                    drop_connect,
                 },
                 Kind::Images { .. },
-            ) => ConvNet::build(widths, pool_after, *norm, *dropout, data, classes, device)
-                .map(Model::ConvNet),
+            ) => {
+                let layers = Layers {
+                    norm: *norm,
+                    nonlinearity: *activation,
+                    dense: *dense,
+                    dropout: *dropout,
+                    drop_connect: *drop_connect,
+                };
+                ConvNet::build(widths, pool_after, &layers, data, classes, device)
+                    .map(Model::ConvNet)
+            }
             (
                 Self::Resnet18 {
                     width,
@@ -377,11 +483,19 @@ impl ModelRecipe {
                 Self::Mlp {
                     hidden,
                     norm,
+                    activation,
                     dropout,
+                    drop_connect,
                 },
                 _,
             ) => Ok(Model::Mlp(Mlp::build(
-                inputs, hidden, *norm, *dropout, classes, device,
+                inputs,
+                hidden,
+                *norm,
+                *activation,
+                [*dropout, *drop_connect],
+                classes,
+                device,
             ))),
         }
     }
@@ -404,7 +518,9 @@ fn in_a_row(weights: u128, inputs: u128, widths: &[usize], classes: u128) -> u12
 mod tests {
     use super::*;
     use burn::tensor::Distribution;
-    use evenkeel_nn::replace_batch_norms;
+    use evenkeel_nn::{expectation_gap, replace_batch_norms};
+
+    use crate::probe::layers::observe;
 
     fn images(height: usize, width: usize) -> Kind {
         Kind::Images {
@@ -419,7 +535,10 @@ mod tests {
             widths: widths.into(),
             pool_after: pool_after.into(),
             norm,
+            activation: Nonlinearity::Relu,
+            dense: 0,
             dropout: 0.0,
+            drop_connect: 0.0,
         }
     }
 
@@ -445,7 +564,9 @@ mod tests {
         let dense = ModelRecipe::Mlp {
             hidden: vec![60_000],
             norm: NormKind::None,
+            activation: Nonlinearity::Relu,
             dropout: 0.0,
+            drop_connect: 0.0,
         };
         dense.validate().unwrap();
         let error = dense
@@ -529,6 +650,9 @@ mod tests {
         let x = Tensor::<2>::ones([3, 48], &device);
         for norm in [
             NormKind::Batch,
+            NormKind::BatchUnscaled,
+            NormKind::BatchL1,
+            NormKind::BatchMax,
             NormKind::Group(2),
             NormKind::Layer,
             NormKind::Instance,
@@ -539,7 +663,9 @@ mod tests {
                 ModelRecipe::Mlp {
                     hidden: vec![4, 6],
                     norm,
+                    activation: Nonlinearity::Relu,
                     dropout: 0.0,
+                    drop_connect: 0.0,
                 },
                 resnet(Stem::Small, norm),
                 resnet(Stem::Large, norm),
@@ -555,16 +681,184 @@ mod tests {
                 model.visit_norms(&mut |_, norm| {
                     batch_norms += usize::from(norm.as_batch().is_some())
                 });
-                let expected = match (norm, &recipe) {
-                    (NormKind::Batch, ModelRecipe::Resnet18 { .. }) => 20,
-                    (NormKind::Batch, _) => 2,
-                    _ => 0,
+                let expected = match (norm.is_batch(), &recipe) {
+                    (true, ModelRecipe::Resnet18 { .. }) => 20,
+                    (true, _) => 2,
+                    (false, _) => 0,
                 };
                 assert_eq!(batch_norms, expected);
                 assert_eq!(replace_batch_norms(&mut model, |_| 2), Ok(batch_norms));
                 assert_eq!(model.forward(x.clone(), &Pass::train(0, 0)).dims(), [3, 5]);
                 assert_eq!(replace_batch_norms(&mut model, |_| 2), Ok(0));
             }
+        }
+    }
+
+    /// A net of one hidden unit by hand, with each activation: head·f(w·x + b).
+    #[test]
+    fn activations_are_what_they_say() {
+        let kind = Kind::Table {
+            columns: vec!["x".into()],
+        };
+        let device = Device::flex();
+        let x = Tensor::<2>::from_floats([[-1.5], [0.0], [0.7], [2.0]], &device);
+        type Function = fn(f64) -> f64;
+        let cases: [(Nonlinearity, Function, &str); 3] = [
+            (Nonlinearity::Relu, |x| x.max(0.0), "relu"),
+            (
+                Nonlinearity::Sigmoid,
+                |x| 1.0 / (1.0 + (-x).exp()),
+                "sigmoid",
+            ),
+            (Nonlinearity::Tanh, f64::tanh, "tanh"),
+        ];
+        for (activation, function, name) in cases {
+            let recipe = ModelRecipe::Mlp {
+                hidden: vec![1],
+                norm: NormKind::None,
+                activation,
+                dropout: 0.0,
+                drop_connect: 0.0,
+            };
+            let model = evenkeel_nn::initialize(recipe.build(&kind, 1, &device).unwrap(), 1);
+            let Model::Mlp(net) = &model else {
+                panic!("a dense net")
+            };
+            let number = |tensor: burn::tensor::TensorData| tensor.iter::<f64>().next().unwrap();
+            let weight = number(net.blocks[0].linear.weight.val().into_data());
+            let bias = number(
+                net.blocks[0]
+                    .linear
+                    .bias
+                    .as_ref()
+                    .unwrap()
+                    .val()
+                    .into_data(),
+            );
+            let head = number(net.head.weight.val().into_data());
+            let shift = number(net.head.bias.as_ref().unwrap().val().into_data());
+            let (y, seen) = observe(Pass::test(), |pass| model.forward(x.clone(), pass));
+            assert_eq!(seen[0].kind, name);
+            for (x, y) in [-1.5, 0.0, 0.7, 2.0]
+                .into_iter()
+                .zip(y.into_data().iter::<f64>())
+            {
+                let expected = head * function(weight * x + bias) + shift;
+                assert!((y - expected).abs() < 1e-6, "{name}: {y} and {expected}");
+            }
+        }
+    }
+
+    /// The pool of a block comes before what is not fused into its norm, which changes nothing.
+    #[test]
+    fn convolutions_go_on_through_any_activation() {
+        let device = Device::flex();
+        let x = Tensor::<2>::random([3, 48], Distribution::Normal(0.0, 1.0), &device);
+        for norm in [NormKind::Batch, NormKind::Group(2), NormKind::None] {
+            for activation in [Nonlinearity::Sigmoid, Nonlinearity::Tanh] {
+                let recipe = ModelRecipe::Convnet {
+                    widths: vec![4],
+                    pool_after: vec![0],
+                    norm,
+                    activation,
+                    dense: 0,
+                    dropout: 0.0,
+                    drop_connect: 0.0,
+                };
+                let model = recipe.build(&images(6, 8), 5, &device).unwrap();
+                let Model::ConvNet(net) = evenkeel_nn::initialize(model, 2) else {
+                    panic!("a convolutional net")
+                };
+                let found = net.forward(x.clone(), &Pass::test());
+                let mut y = net.blocks[0].conv.forward(x.clone().reshape([3, 1, 6, 8]));
+                if let Some(norm) = &net.blocks[0].norm {
+                    y = norm.forward(y, &Pass::test());
+                }
+                let y = activation.rest(y, &Pass::test());
+                let y = net.blocks[0].pool.as_ref().unwrap().forward(y);
+                let expected = net.head.forward(net.pool.forward(y));
+                let difference = (found - expected).abs().max().into_scalar::<f32>();
+                assert!(difference < 1e-5, "{norm:?} {activation:?}: {difference}");
+            }
+        }
+    }
+
+    fn with_dense_head(norm: NormKind, drop_connect: f64) -> ModelRecipe {
+        ModelRecipe::Convnet {
+            widths: vec![4, 6],
+            pool_after: vec![0, 1],
+            norm,
+            activation: Nonlinearity::Relu,
+            dense: 7,
+            dropout: 0.0,
+            drop_connect,
+        }
+    }
+
+    #[test]
+    fn a_dense_head_sees_all_positions() {
+        let device = Device::flex();
+        let recipe = with_dense_head(NormKind::None, 0.0);
+        let model = recipe.build(&images(6, 8), 5, &device).unwrap();
+        assert!(!model.is_fully_convolutional());
+        // Two pools leave 1×2 of 6×8; each convolution has a bias, which counts as a norm's shift does.
+        let convolutions = 9 * 4 + 4 + 9 * 4 * 6 + 6;
+        assert_eq!(model.num_params(), convolutions + (6 * 2 + 1) * 7 + 8 * 5);
+        // The average over positions would not tell an image from its halves exchanged.
+        let x = Tensor::<2>::random([2, 48], Distribution::Normal(0.0, 1.0), &device);
+        assert_eq!(model.forward(x, &Pass::train(0, 0)).dims(), [2, 5]);
+        let large = ModelRecipe::Convnet {
+            widths: vec![64],
+            pool_after: vec![],
+            norm: NormKind::Batch,
+            activation: Nonlinearity::Relu,
+            dense: 4096,
+            dropout: 0.0,
+            drop_connect: 0.0,
+        };
+        let error = large.build(&images(32, 32), 10, &device).unwrap_err();
+        assert!(
+            error.contains("model.dense: expected a net of at most 100000000"),
+            "{error}"
+        );
+    }
+
+    /// Of the head's last layer, which is linear, the mean over masks is the test's output; at 0 nothing is drawn.
+    #[test]
+    fn dropped_weights_are_averaged_at_test() {
+        let device = Device::flex();
+        let x = Tensor::<2>::random([3, 48], Distribution::Normal(0.0, 1.0), &device);
+        let of = |recipe: &ModelRecipe| {
+            evenkeel_nn::initialize(recipe.build(&images(6, 8), 5, &device).unwrap(), 3)
+        };
+        let plain = of(&convnet(&[4, 6], &[0], NormKind::Group(2)));
+        let mut recipe = convnet(&[4, 6], &[0], NormKind::Group(2));
+        let ModelRecipe::Convnet { drop_connect, .. } = &mut recipe else {
+            unreachable!()
+        };
+        *drop_connect = 0.4;
+        assert!(recipe.draws_noise() && recipe.dropout() == 0.0);
+        let dropping = of(&recipe);
+        assert_eq!(
+            dropping.forward(x.clone(), &Pass::test()).into_data(),
+            plain.forward(x.clone(), &Pass::test()).into_data()
+        );
+        let gap = expectation_gap(2000, 1, |pass| dropping.forward(x.clone(), pass));
+        assert!(gap.is_within_error(), "{gap}");
+        let noise =
+            |model: &Model, step| model.forward(x.clone(), &Pass::train(0, step)).into_data();
+        assert_ne!(noise(&dropping, 0), noise(&dropping, 1));
+        assert_eq!(noise(&plain, 0), noise(&plain, 1));
+        let dense = of(&with_dense_head(NormKind::Batch, 0.4));
+        assert_ne!(noise(&dense, 0), noise(&dense, 1));
+        for wrong in [-0.1, 1.1, f64::NAN] {
+            let error = with_dense_head(NormKind::Batch, wrong)
+                .validate()
+                .unwrap_err();
+            assert!(
+                error.contains("drop_connect: expected a probability"),
+                "{error}"
+            );
         }
     }
 
@@ -576,10 +870,24 @@ mod tests {
         let mlp = ModelRecipe::Mlp {
             hidden: vec![5, 7],
             norm: NormKind::Batch,
+            activation: Nonlinearity::Relu,
             dropout: 0.5,
+            drop_connect: 0.0,
         };
         for recipe in [
             convnet(&[4, 6], &[0], NormKind::Batch),
+            convnet(&[4, 6], &[0], NormKind::BatchUnscaled),
+            convnet(&[4, 6], &[0], NormKind::BatchL1),
+            with_dense_head(NormKind::Batch, 0.0),
+            ModelRecipe::Convnet {
+                widths: vec![4, 6],
+                pool_after: vec![0],
+                norm: NormKind::Batch,
+                activation: Nonlinearity::Tanh,
+                dense: 0,
+                dropout: 0.0,
+                drop_connect: 0.0,
+            },
             mlp,
             resnet(Stem::Small, NormKind::Batch),
         ] {

@@ -25,7 +25,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     });
     let seen: Vec<Seen> = seen
         .into_iter()
-        .filter(|seen| seen.kind != "dropout")
+        .filter(|seen| !["dropout", "drop_connect_linear"].contains(&seen.kind))
         .collect();
     if seen.is_empty() {
         return Ok(Told::Unfit(

@@ -9,7 +9,7 @@ use crate::Error;
 const EXAMPLES: usize = 2048;
 
 pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
-    if subject.recipe.model.norm() != evenkeel_nn::NormKind::Batch {
+    if !subject.recipe.model.norm().is_batch() {
         return Ok(Told::Unfit(
             "the net has no batch norms, so batches do not matter".into(),
         ));

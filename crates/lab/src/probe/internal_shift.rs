@@ -66,29 +66,24 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         recipe.model = recipe.model.with_norm(kind);
         let mut found: Vec<Vec<(f64, f64)>> = Vec::new();
         let mut failed = None;
-        let losses = train(
-            subject,
-            &recipe,
-            |_| {},
-            |done, session, training| {
-                if done % EVERY != 0 || failed.is_some() {
-                    return;
-                }
-                let epoch_steps = session.epoch_steps();
-                let place = (done % epoch_steps) as usize;
-                match session.loader.epoch(done / epoch_steps, place).next() {
-                    Some(Ok(batch)) => found.push(internal_shift(
-                        &training.model,
-                        &batch,
-                        || Pass::train(session.recipe.seed, done).keep_statistics(),
-                        session.recipe.optimizer.learning_rate(),
-                        session.recipe.train.label_smoothing,
-                    )),
-                    Some(Err(error)) => failed = Some(error),
-                    None => {}
-                }
-            },
-        )?;
+        let losses = train(subject, &recipe, |done, session, training| {
+            if done % EVERY != 0 || failed.is_some() {
+                return;
+            }
+            let epoch_steps = session.epoch_steps();
+            let place = (done % epoch_steps) as usize;
+            match session.loader.epoch(done / epoch_steps, place).next() {
+                Some(Ok(batch)) => found.push(internal_shift(
+                    &training.model,
+                    &batch,
+                    || Pass::train(session.recipe.seed, done).keep_statistics(),
+                    session.recipe.optimizer.learning_rate(),
+                    session.recipe.train.label_smoothing,
+                )),
+                Some(Err(error)) => failed = Some(error),
+                None => {}
+            }
+        })?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -157,6 +152,8 @@ mod tests {
             hidden: vec![1],
             norm: NormKind::None,
             dropout: 0.0,
+            activation: Default::default(),
+            drop_connect: 0.0,
         };
         let model = evenkeel_nn::initialize(recipe.build(&kind, 2, &device).unwrap(), 0);
         let Model::Mlp(mut net) = model else {

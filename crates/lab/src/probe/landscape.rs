@@ -63,36 +63,31 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         recipe.model = recipe.model.with_norm(kind);
         let mut found: Vec<(f64, Landscape)> = Vec::new();
         let mut failed = None;
-        let losses = train(
-            subject,
-            &recipe,
-            |_| {},
-            |done, session, training| {
-                if done % EVERY != 0 || failed.is_some() {
+        let losses = train(subject, &recipe, |done, session, training| {
+            if done % EVERY != 0 || failed.is_some() {
+                return;
+            }
+            let epoch_steps = session.epoch_steps();
+            let place = (done % epoch_steps) as usize;
+            let batch = match session.loader.epoch(done / epoch_steps, place).next() {
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) => {
+                    failed = Some(error);
                     return;
                 }
-                let epoch_steps = session.epoch_steps();
-                let place = (done % epoch_steps) as usize;
-                let batch = match session.loader.epoch(done / epoch_steps, place).next() {
-                    Some(Ok(batch)) => batch,
-                    Some(Err(error)) => {
-                        failed = Some(error);
-                        return;
-                    }
-                    None => return,
-                };
-                let rate = session.recipe.optimizer.learning_rate();
-                let pass = || Pass::train(session.recipe.seed, done).keep_statistics();
-                let smoothing = session.recipe.train.label_smoothing;
-                let start = gradient(&training.model, &batch, &pass(), smoothing);
-                let here = landscape(&FACTORS.map(|factor| factor * rate), |along| {
-                    let model = moved(&training.model, &start.parts, along);
-                    let there = gradient(&model, &batch, &pass(), smoothing);
-                    (there.loss, there.flat())
-                });
-                found.push((done as f64, here));
-            },
-        )?;
+                None => return,
+            };
+            let rate = session.recipe.optimizer.learning_rate();
+            let pass = || Pass::train(session.recipe.seed, done).keep_statistics();
+            let smoothing = session.recipe.train.label_smoothing;
+            let start = gradient(&training.model, &batch, &pass(), smoothing);
+            let here = landscape(&FACTORS.map(|factor| factor * rate), |along| {
+                let model = moved(&training.model, &start.parts, along);
+                let there = gradient(&model, &batch, &pass(), smoothing);
+                (there.loss, there.flat())
+            });
+            found.push((done as f64, here));
+        })?;
         if let Some(error) = failed {
             return Err(error.into());
         }

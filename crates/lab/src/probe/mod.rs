@@ -219,4 +219,6 @@ pub fn probe(
 }
 
 #[cfg(test)]
+mod known_answers;
+#[cfg(test)]
 mod tests;

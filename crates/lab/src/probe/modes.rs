@@ -13,8 +13,8 @@ const EXAMPLES: usize = 4096;
 pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
     let seed = subject.recipe.seed;
     let mut modes = vec!["test mode".to_owned()];
-    let norm = subject.recipe.model.norm() == evenkeel_nn::NormKind::Batch;
-    let noise = subject.recipe.model.dropout() > 0.0;
+    let norm = subject.recipe.model.norm().is_batch();
+    let noise = subject.recipe.model.draws_noise();
     if norm {
         modes.push("statistics of the batch".into());
     }

@@ -29,7 +29,7 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
             | OptimizerRecipe::Adamw { learning_rate, .. }) = &mut recipe.optimizer;
             *learning_rate *= factor;
             let rate = *learning_rate;
-            let losses = train(subject, &recipe, |_| {}, |_, _, _| {})?;
+            let losses = train(subject, &recipe, |_, _, _| {})?;
             let loss = last(&losses, STEPS);
             if let (Some(loss), Some(first)) = (loss, losses.first())
                 && loss.interval[1] < *first

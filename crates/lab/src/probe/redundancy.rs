@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
-use evenkeel_nn::{Norm, Norms, Pass, is_linear};
+use evenkeel_nn::{Norm, NormKind, Norms, Pass, is_linear};
 use evenkeel_random::Key;
 
 use super::instrument::{Estimate, curve, over};
@@ -11,7 +11,7 @@ use super::score::scores;
 use super::subject::Subject;
 use super::{Measured, Told};
 use crate::Error;
-use crate::model::Model;
+use crate::model::{Model, Nonlinearity};
 
 /// Random parts of each size.
 const PARTS: u64 = 12;
@@ -19,6 +19,17 @@ const EXAMPLES: usize = 512;
 const SHARES: [f64; 7] = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
 pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
+    let model = &subject.recipe.model;
+    if model.activation() != Nonlinearity::Relu {
+        return Ok(Told::Unfit(
+            "channels are dropped by scaling what a ReLU receives, and the net has another activation".into(),
+        ));
+    }
+    if model.norm() == NormKind::BatchUnscaled {
+        return Ok(Told::Unfit(
+            "channels are dropped in the scales and shifts of norms, which this net's lack".into(),
+        ));
+    }
     let batches = subject.batches(&subject.clean(&subject.data.test, EXAMPLES))?;
     let whole = scores(&subject.model, &batches, |_| Pass::test());
     let key = Key::from_seed(subject.recipe.seed).child("parts");
@@ -92,16 +103,22 @@ pub(crate) fn thinned(model: &Model, share: f64, key: Key) -> Model {
         for param in [scale, shift] {
             *param = param.take().map(|param| {
                 let factors = factors(param.dims()[0], share, key.child(path));
-                param.map(|values| {
-                    let count = factors.len();
-                    let factors =
-                        Tensor::from_data(TensorData::new(factors, [count]), &values.device());
-                    values * factors
-                })
+                scaled(param, 0, factors)
             });
         }
     });
     if norms > 0 {
+        // The dense layer of a head has no norm.
+        if let Model::ConvNet(net) = &mut model
+            && let Some(dense) = &mut net.dense
+        {
+            let factors = factors(dense.weight.dims()[1], share, key.child("dense"));
+            dense.bias = dense
+                .bias
+                .take()
+                .map(|bias| scaled(bias, 0, factors.clone()));
+            dense.weight = scaled(dense.weight.clone(), 1, factors);
+        }
         return model;
     }
     let mut layers = Layers::default();
@@ -112,6 +129,20 @@ pub(crate) fn thinned(model: &Model, share: f64, key: Key) -> Model {
         last: layers.weights,
         layer: 0,
         linear: false,
+    })
+}
+
+/// With the slices along an axis multiplied by these factors.
+fn scaled<const D: usize>(
+    param: Param<Tensor<D>>,
+    axis: usize,
+    factors: Vec<f32>,
+) -> Param<Tensor<D>> {
+    let mut shape = [1; D];
+    shape[axis] = factors.len();
+    param.map(|values| {
+        let factors = Tensor::from_data(TensorData::new(factors, shape), &values.device());
+        values * factors
     })
 }
 
@@ -164,11 +195,7 @@ impl ModuleMapper for Thin {
         let dims = param.dims();
         let axis = if D == 2 && self.linear { 1 } else { 0 };
         let factors = factors(dims[axis], self.share, self.key.at(self.layer as u64));
-        let mut shape = [1; D];
-        shape[axis] = dims[axis];
-        param.map(|values| {
-            values.clone() * Tensor::from_data(TensorData::new(factors, shape), &values.device())
-        })
+        scaled(param, axis, factors)
     }
 }
 
@@ -192,6 +219,8 @@ mod tests {
                 hidden: vec![8],
                 norm,
                 dropout: 0.0,
+                activation: Default::default(),
+                drop_connect: 0.0,
             };
             let model = initialize(recipe.build(&kind, 2, &device).unwrap(), 3);
             let Model::Mlp(mut net) = model else {

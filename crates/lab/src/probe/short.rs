@@ -3,8 +3,6 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
 use evenkeel_nn::NormKind;
 
 use super::subject::Subject;
@@ -22,6 +20,9 @@ pub(crate) const STEPS: u64 = 48;
 pub(crate) fn norm_name(norm: NormKind) -> String {
     match norm {
         NormKind::Batch => "batch norm".into(),
+        NormKind::BatchUnscaled => "batch norm without γ and β".into(),
+        NormKind::BatchL1 => "ℓ1 batch norm".into(),
+        NormKind::BatchMax => "ℓ∞ batch norm".into(),
         NormKind::Group(groups) => format!("group norm, {groups} groups"),
         NormKind::Layer => "layer norm".into(),
         NormKind::Instance => "instance norm".into(),
@@ -63,8 +64,7 @@ pub(crate) fn with_and_without(subject: &Subject) -> Vec<NormKind> {
     all.into_iter().take(1).chain(without).collect()
 }
 
-/// Trains `recipe` (the subject's, changed) for some steps, its start changed by `start`; `each` is called
-/// before each step with the training as it stands and told of the loss after. Ends early where the loss is no
+/// Trains `recipe` (the subject's, changed) for some steps; `each` is called before each step with the training as it stands and told of the loss after. Ends early where the loss is no
 /// longer finite.
 ///
 /// # Errors
@@ -72,7 +72,6 @@ pub(crate) fn with_and_without(subject: &Subject) -> Vec<NormKind> {
 pub(crate) fn train(
     subject: &Subject,
     recipe: &Recipe,
-    start: impl FnOnce(&mut Training),
     mut each: impl FnMut(u64, &Session<'_>, &Training),
 ) -> Result<Vec<f64>, Error> {
     let stop = AtomicBool::new(false);
@@ -85,7 +84,6 @@ pub(crate) fn train(
     };
     let session = Session::with(recipe, &options, subject.data.clone(), Instant::now())?;
     let mut training = session.fresh()?;
-    start(&mut training);
     let steps = STEPS.min(session.steps());
     let mut losses = Vec::new();
     for epoch in 0.. {
@@ -102,21 +100,4 @@ pub(crate) fn train(
         }
     }
     Ok(losses)
-}
-
-/// Multiplies all matrices and filters.
-pub(crate) fn scale_weights(training: &mut Training, factor: f64) {
-    struct Scale(f64);
-    impl ModuleMapper for Scale {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if D < 2 {
-                return param;
-            }
-            let factor = self.0;
-            param.map(|weight| {
-                Tensor::from_inner(weight.without_autodiff().mul_scalar(factor)).require_grad()
-            })
-        }
-    }
-    training.model = training.model.clone().map(&mut Scale(factor));
 }

@@ -2,7 +2,7 @@
 
 use super::instrument::{Estimate, curve, over};
 use super::rate_range::last;
-use super::short::{STEPS, norm_name, scale_weights, train, with_and_without};
+use super::short::{STEPS, norm_name, train, with_and_without};
 use super::subject::Subject;
 use super::{Measured, Told};
 use crate::Error;
@@ -19,12 +19,8 @@ pub(super) fn measure(subject: &Subject) -> Result<Told, Error> {
         let name = norm_name(kind);
         let mut points = Vec::new();
         for factor in FACTORS {
-            let losses = train(
-                subject,
-                &recipe,
-                |training| scale_weights(training, factor),
-                |_, _, _| {},
-            )?;
+            recipe.train.start_scale = subject.recipe.train.start_scale * factor;
+            let losses = train(subject, &recipe, |_, _, _| {})?;
             if let Some(loss) = last(&losses, STEPS) {
                 readings.push(loss.reading(format!("{name}, weights × {factor}: loss"), ""));
                 points.push((factor, loss));

@@ -6,7 +6,7 @@ use evenkeel_nn::Pass;
 use evenkeel_record::{Line, Preparation, Run, RunFolder, Status};
 
 use super::score::{Scores, scores};
-use crate::data::{Dataset, Source, Split};
+use crate::data::{Dataset, Split};
 use crate::evaluate::batch_size;
 use crate::examples::Use;
 use crate::fit::recipe_of;
@@ -68,12 +68,7 @@ impl Subject {
             });
         }
         let recipe = recipe_of(&run, folder)?;
-        let source: Source = recipe.data.source.parse()?;
-        let data = Dataset::open_with(&source, &recipe.images())?;
-        let data = match recipe.data.validation {
-            0.0 => data,
-            share => data.hold_out(share, recipe.seed)?,
-        };
+        let data = recipe.open_data()?;
         if data.kind.shape() != run.data.shape || data.classes != run.data.classes {
             return Err(Error::Unfit(format!(
                 "the run's examples are of shape {:?} in {} classes, those of {} are of {:?} in {}; \
@@ -104,6 +99,27 @@ impl Subject {
 
     /// Batches of these views.
     pub(crate) fn batches(&self, views: &Views<'_>) -> Result<Vec<Batch>, Error> {
+        let loader = self.loader(views)?;
+        let batches = loader.epoch(views.epoch, 0).take(views.most);
+        batches.map(|batch| Ok(self.batch(batch?))).collect()
+    }
+
+    /// Training batches that the net has not seen, without end: which examples is a function of the seed, and the
+    /// operations draw as in epochs after the last.
+    pub(crate) fn unseen_batches(
+        &self,
+        seed: u64,
+    ) -> Result<impl Iterator<Item = Result<Batch, Error>>, Error> {
+        let mut views = self.as_trained(self.recipe.train.epochs, usize::MAX);
+        views.shuffle = Some(seed);
+        // Else there would be none.
+        views.drop_last = views.split.len() >= views.batch_size;
+        let loader = self.loader(&views)?;
+        let epochs = (views.epoch..).map(move |epoch| loader.epoch(epoch, 0));
+        Ok(epochs.flatten().map(|batch| Ok(self.batch(batch?))))
+    }
+
+    fn loader(&self, views: &Views<'_>) -> Result<Loader, Error> {
         let examples = examples::prepare(
             views.split,
             &self.data.kind,
@@ -112,7 +128,6 @@ impl Subject {
             self.recipe.seed,
             views.purpose,
         )?;
-        let features: usize = self.data.kind.shape().iter().product();
         let options = LoaderOptions {
             batch_size: views.batch_size,
             workers: self.workers,
@@ -120,19 +135,17 @@ impl Subject {
             shuffle: views.shuffle,
             drop_last: views.drop_last,
         };
-        let loader = Loader::new(examples, options)?;
-        let batches = loader.epoch(views.epoch, 0).take(views.most);
-        batches
-            .map(|batch| {
-                let batch = batch?;
-                let x = TensorData::new(batch.features, [batch.labels.len(), features]);
-                Ok(Batch {
-                    x: Tensor::from_data(x, &self.device),
-                    labels: batch.labels,
-                    samples: batch.samples,
-                })
-            })
-            .collect()
+        Ok(Loader::new(examples, options)?)
+    }
+
+    fn batch(&self, batch: evenkeel_augment::Batch) -> Batch {
+        let features: usize = self.data.kind.shape().iter().product();
+        let x = TensorData::new(batch.features, [batch.labels.len(), features]);
+        Batch {
+            x: Tensor::from_data(x, &self.device),
+            labels: batch.labels,
+            samples: batch.samples,
+        }
     }
 
     /// About `count` examples of a split as the net sees them at test: which ones is a function of the

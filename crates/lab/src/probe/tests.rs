@@ -28,7 +28,7 @@ kind = "one_cycle"
 "#;
 
 /// A finished run on a table of two classes.
-fn run(settings: &[&str]) -> (TempDir, RunFolder) {
+pub(super) fn run(settings: &[&str]) -> (TempDir, RunFolder) {
     let place = tempfile::tempdir().unwrap();
     let table = place.path().join("table.csv");
     let row = |i: usize| {

@@ -395,6 +395,65 @@ fn shares_that_leave_nothing_are_the_recipes_fault() {
     let outcome = place.fit(&["data.validation=0.999"]);
     assert!(matches!(outcome, Err(Error::Unfit(_))), "{outcome:?}");
     assert!(told(outcome).contains("data.validation = 0.999"));
+    let outcome = place.fit(&["data.train_examples=99"]);
+    assert!(matches!(outcome, Err(Error::Unfit(_))), "{outcome:?}");
+    let told = told(outcome);
+    assert!(
+        told.contains("data.train_examples = 99, expected 1 to the 80"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_part_of_the_training_data_is_trained_on_resumed_and_measured() {
+    let settings = ["data.train_examples=70", "data.validation=0.25"];
+    let place = Place::new(400);
+    // 320 of the table are to train on, 80 of which are held out, but for the rounding in each class.
+    let Ok(Outcome::Finished(run)) = place.fit(&settings) else {
+        panic!("a finished run")
+    };
+    assert_eq!((run.data.train_examples, run.data.test_examples), (70, 81));
+    // One batch of 64 an epoch.
+    assert_eq!(run.results.as_ref().unwrap().steps, 2);
+    let evaluated = evaluate_run(&place.folder, None, 0, &Device::flex()).unwrap();
+    let recorded = run.results.unwrap().test_accuracy;
+    assert_eq!(evaluated.accuracy, recorded);
+    let resumed = Place::new(400);
+    resumed.interrupt(&settings);
+    assert!(matches!(resumed.resume(), Ok(Outcome::Finished(_))));
+    let weights = |place: &Place| fs::read(place.folder.model()).unwrap();
+    assert_eq!(weights(&resumed), weights(&place));
+    // Another seed trains on others.
+    let data = |seed: &str| place.recipe(&[settings[0], seed]).open_data().unwrap();
+    let (one, two) = (data("seed=1"), data("seed=2"));
+    let values = |data: &crate::data::Dataset| match &data.train {
+        Split::Table(table) => table.values.to_vec(),
+        _ => panic!("a table"),
+    };
+    assert_ne!(values(&one), values(&two));
+}
+
+#[test]
+fn the_start_is_scaled() {
+    let place = Place::new(100);
+    let start = |settings: &[&str]| {
+        let recipe = place.recipe(settings);
+        let stop = AtomicBool::new(false);
+        let options = options(&stop);
+        let session = Session::open(&recipe, &options).unwrap();
+        let Model::Mlp(net) = session.fresh().unwrap().model else {
+            panic!("a dense net")
+        };
+        let weight = net.blocks[0].linear.weight.val().into_data();
+        let bias = net.head.bias.unwrap().val().into_data();
+        (
+            weight.iter::<f32>().collect::<Vec<_>>(),
+            bias.iter::<f32>().collect::<Vec<_>>(),
+        )
+    };
+    let (plain, twice) = (start(&[]), start(&["train.start_scale=2.0"]));
+    assert!(plain.0.iter().zip(&twice.0).all(|(a, b)| 2.0 * a == *b));
+    assert_eq!(plain.1, twice.1);
 }
 
 /// The statistics of averaged weights, recomputed here step by step in f64: of each batch's own
@@ -413,7 +472,7 @@ fn averaged_weights_get_the_statistics_of_their_own_activations() {
     for batch in session.loader.epoch(0, 0) {
         sitting.step(batch.unwrap()).unwrap();
     }
-    let Model::Mlp(net) = sitting.evaluated().unwrap() else {
+    let Model::Mlp(net) = sitting.training.evaluated(&sitting.train).unwrap() else {
         panic!("a dense net")
     };
     let Split::Table(table) = &session.data.train else {

@@ -28,7 +28,7 @@ pub use noise::{NoiseOperations, Shake};
 pub use norm::{NormOperations, Normalization, PartOperations};
 pub use pool::PoolOperations;
 
-pub(crate) use conv::{convolution, convolution_activated};
+pub(crate) use conv::{convolution, folded_block};
 pub(crate) use conv_block::{ConvBlockOutput, conv_block};
 pub(crate) use noise::{drop_connect, dropout, dropout_add, dropout_around, mix, multiply};
 pub(crate) use norm::{

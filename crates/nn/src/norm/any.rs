@@ -11,8 +11,8 @@ use evenkeel_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, InstanceNorm, InstanceNormConfig,
-    LayerNorm, LayerNormConfig,
+    BatchNorm, BatchNormConfig, Dispersion, GroupNorm, GroupNormConfig, InstanceNorm,
+    InstanceNormConfig, LayerNorm, LayerNormConfig,
 };
 use crate::Pass;
 
@@ -23,6 +23,12 @@ pub enum NormKind {
     /// [`BatchNorm`].
     #[default]
     Batch,
+    /// [`BatchNorm`] without scale and shift.
+    BatchUnscaled,
+    /// [`BatchNorm`] by mean absolute deviations: ℓ1 in place of ℓ2.
+    BatchL1,
+    /// [`BatchNorm`] by largest deviations: ℓ∞.
+    BatchMax,
     /// [`GroupNorm`] with this many groups.
     Group(usize),
     /// [`LayerNorm`] over the channels, at each position alone.
@@ -34,6 +40,14 @@ pub enum NormKind {
 }
 
 impl NormKind {
+    /// Whether it is a [`BatchNorm`]: its statistics are the batch's in training, and running ones at test.
+    pub fn is_batch(self) -> bool {
+        match self {
+            Self::Batch | Self::BatchUnscaled | Self::BatchL1 | Self::BatchMax => true,
+            Self::Group(_) | Self::Layer | Self::Instance | Self::None => false,
+        }
+    }
+
     /// Why there is no such norm of this many channels, if so.
     ///
     /// # Errors
@@ -47,15 +61,23 @@ impl NormKind {
         }
     }
 
-    /// The layer of this many channels with its defaults, a scale and a shift, and this activation in
-    /// it; `None` of no norm.
+    /// The layer of this many channels with its defaults, a scale and a shift unless it is unscaled, and this
+    /// activation in it; `None` of no norm.
     ///
     /// # Panics
     /// If there are no channels, or the groups do not divide them.
     pub fn init(self, channels: usize, activation: Activation, device: &Device) -> Option<Norm> {
         Some(match self {
-            Self::Batch => {
-                let config = BatchNormConfig::new(channels).with_activation(activation);
+            Self::Batch | Self::BatchUnscaled | Self::BatchL1 | Self::BatchMax => {
+                let dispersion = match self {
+                    Self::BatchL1 => Dispersion::MeanAbsolute,
+                    Self::BatchMax => Dispersion::Maximum,
+                    _ => Dispersion::Deviation,
+                };
+                let config = BatchNormConfig::new(channels)
+                    .with_affine(self != Self::BatchUnscaled)
+                    .with_dispersion(dispersion)
+                    .with_activation(activation);
                 Norm::Batch(config.init(device))
             }
             Self::Group(groups) => {

@@ -239,18 +239,18 @@ impl BatchNorm {
             geometry.channels[1], self.num_features,
             "BatchNorm: expected a convolution to as many channels as the norm has"
         );
+        let block = ConvBlock {
+            conv: geometry,
+            epsilon: self.epsilon,
+            activation: self.activation,
+            pool,
+        };
         match pass.statistics() {
             StatisticsSource::Batch
                 if self.dispersion == Dispersion::Deviation
                     && pass.replicas().is_none()
                     && self.ghosts(geometry.examples).len() <= 1 =>
             {
-                let block = ConvBlock {
-                    conv: geometry,
-                    epsilon: self.epsilon,
-                    activation: self.activation,
-                    pool,
-                };
                 Some(self.train_block(conv, block, input.clone(), pass))
             }
             StatisticsSource::Running if device.clone().without_autodiff() == device => {
@@ -260,17 +260,7 @@ impl BatchNorm {
                 let bias = shift - mean * scale.clone();
                 let weight = conv.effective_weight();
                 let weight = weight.cast(scale.dtype()) * scale.reshape([-1, 1, 1, 1]);
-                let output = backend::convolution_activated(
-                    input.clone(),
-                    weight,
-                    bias,
-                    geometry,
-                    self.activation,
-                );
-                Some(match pool {
-                    Some(window) => backend::max_pool(output, window),
-                    None => output,
-                })
+                Some(backend::folded_block(input.clone(), weight, bias, block))
             }
             _ => None,
         }

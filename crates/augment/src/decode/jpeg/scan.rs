@@ -523,7 +523,7 @@ mod tests {
                 open *= 2;
                 let taken = match length {
                     15 => open.min(200),
-                    _ => draws.below((open + 1) / 2 + 1).min(open - 1).min(9),
+                    _ => draws.below(open.div_ceil(2) + 1).min(open - 1).min(9),
                 };
                 counts[length] = taken as u8;
                 open -= taken;

@@ -24,7 +24,7 @@ use super::saturation::AdjustSaturation;
 use super::sharpness::AdjustSharpness;
 use super::solarize::{AddToDark, InvertFrom};
 use super::warp::Interpolation;
-use super::{Autocontrast, Equalize, Invert, Parameters};
+use super::{Autocontrast, Equalize, Flipped, FlippedVertically, Invert, Parameters};
 use crate::size::Size;
 
 /// An operation of a policy.
@@ -63,6 +63,70 @@ pub enum Transform {
     Equalize,
     /// See [`Invert`].
     Invert,
+    /// Left becomes right. In no published policy, but in searched ones where it is safe.
+    HorizontalFlip,
+    /// Top becomes bottom. In no published policy either.
+    VerticalFlip,
+}
+
+impl Transform {
+    /// All of them but [`Transform::Identity`].
+    pub const ALL: [Self; 17] = [
+        Self::ShearX,
+        Self::ShearY,
+        Self::TranslateX,
+        Self::TranslateY,
+        Self::Rotate,
+        Self::Brightness,
+        Self::Color,
+        Self::Contrast,
+        Self::Sharpness,
+        Self::Posterize,
+        Self::Solarize,
+        Self::SolarizeAdd,
+        Self::Autocontrast,
+        Self::Equalize,
+        Self::Invert,
+        Self::HorizontalFlip,
+        Self::VerticalFlip,
+    ];
+
+    /// Its name, as in policies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::ShearX => "shear_x",
+            Self::ShearY => "shear_y",
+            Self::TranslateX => "translate_x",
+            Self::TranslateY => "translate_y",
+            Self::Rotate => "rotate",
+            Self::Brightness => "brightness",
+            Self::Color => "color",
+            Self::Contrast => "contrast",
+            Self::Sharpness => "sharpness",
+            Self::Posterize => "posterize",
+            Self::Solarize => "solarize",
+            Self::SolarizeAdd => "solarize_add",
+            Self::Autocontrast => "autocontrast",
+            Self::Equalize => "equalize",
+            Self::Invert => "invert",
+            Self::HorizontalFlip => "horizontal_flip",
+            Self::VerticalFlip => "vertical_flip",
+        }
+    }
+
+    /// Whether a greater level does more: others do all or nothing.
+    pub fn has_levels(self) -> bool {
+        !matches!(
+            self,
+            Self::Identity
+                | Self::Autocontrast
+                | Self::Equalize
+                | Self::Invert
+                | Self::HorizontalFlip
+                | Self::VerticalFlip
+        )
+    }
 }
 
 /// Whose table says what a magnitude means. They differ most for posterizing, where the same number
@@ -224,6 +288,10 @@ impl Strengths {
             Transform::Autocontrast => Parameters::Autocontrast(Autocontrast {}),
             Transform::Equalize => Parameters::Equalize(Equalize {}),
             Transform::Invert => Parameters::Invert(Invert {}),
+            Transform::HorizontalFlip => Parameters::HorizontalFlip(Flipped { flipped: true }),
+            Transform::VerticalFlip => {
+                Parameters::VerticalFlip(FlippedVertically { flipped: true })
+            }
         })
     }
 
@@ -261,6 +329,24 @@ fn exact(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transforms_have_the_names_of_policies_and_levels_where_these_tell() {
+        let at = |transform, strength| {
+            let look = Look {
+                interpolation: Interpolation::Nearest,
+                fill: 0,
+            };
+            let mut draws = evenkeel_random::Key::from_seed(1).draws();
+            TORCHVISION.parameters(transform, strength, Size::new(9, 9), look, &mut draws)
+        };
+        for transform in Transform::ALL {
+            let name = serde_json::to_value(transform).unwrap();
+            assert_eq!(name, transform.name());
+            let differs = at(transform, 1.0 / 3.0) != at(transform, 1.0);
+            assert_eq!(differs, transform.has_levels(), "{transform:?}");
+        }
+    }
 
     #[test]
     fn tables_give_what_their_dialects_say() {

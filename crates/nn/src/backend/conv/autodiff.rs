@@ -8,10 +8,11 @@ use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::ops::ActivationOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
-use evenkeel_kernels::{Activation, Conv2d};
+use evenkeel_kernels::{Activation, Conv2d, ConvBlock};
 
 use super::ConvOperations;
 use crate::backend::no_second_derivative;
+use crate::backend::pool::PoolOperations;
 
 #[derive(Debug, Clone)]
 struct ConvState {
@@ -61,7 +62,7 @@ impl<B: ConvOperations> Backward<B, 3> for ConvBackward {
     }
 }
 
-impl<B: ConvOperations, C: CheckpointStrategy> ConvOperations for Autodiff<B, C> {
+impl<B: ConvOperations + PoolOperations, C: CheckpointStrategy> ConvOperations for Autodiff<B, C> {
     fn convolution(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -88,17 +89,20 @@ impl<B: ConvOperations, C: CheckpointStrategy> ConvOperations for Autodiff<B, C>
         }
     }
 
-    fn convolution_activated(
+    fn folded_block(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        conv: Conv2d,
-        activation: Activation,
+        block: ConvBlock,
     ) -> FloatTensor<Self> {
-        let y = Self::convolution(x, weight, bias, conv);
-        match activation {
+        let y = Self::convolution(x, weight, bias, block.conv);
+        let y = match block.activation {
             Activation::None => y,
             Activation::Relu => Self::relu(y),
+        };
+        match block.pool {
+            None => y,
+            Some(window) => Self::max_pool(y, window).0,
         }
     }
 

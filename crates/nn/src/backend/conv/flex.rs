@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
-use evenkeel_kernels::{self as kernels, Activation, Conv2d};
+use evenkeel_kernels::{self as kernels, Activation, Conv2d, ConvBlock, Planes};
 
 use super::ConvOperations;
 use crate::backend::flex::{cast, slice, tensor, vector, with_slices};
@@ -15,17 +15,28 @@ impl ConvOperations for Flex {
         bias: FloatTensor<Self>,
         conv: Conv2d,
     ) -> FloatTensor<Self> {
-        Self::convolution_activated(x, weight, bias, conv, Activation::None)
+        let block = ConvBlock {
+            conv,
+            epsilon: 0.0,
+            activation: Activation::None,
+            pool: None,
+        };
+        Self::folded_block(x, weight, bias, block)
     }
 
-    fn convolution_activated(
+    fn folded_block(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        conv: Conv2d,
-        activation: Activation,
+        block: ConvBlock,
     ) -> FloatTensor<Self> {
-        let [height, width] = conv
+        let ConvBlock {
+            conv,
+            activation,
+            pool,
+            ..
+        } = block;
+        let Planes { height, width, .. } = block
             .output()
             .unwrap_or_else(|problem| panic!("evenkeel: {problem}"));
         let shape = Shape::new([conv.examples, conv.channels[1], height, width]);
@@ -34,7 +45,7 @@ impl ConvOperations for Flex {
             let bias = slice::<F>(&bias);
             let bias = (!bias.is_empty()).then_some(bias);
             let (x, weight) = (slice(&x), slice(&weight));
-            let y = kernels::conv2d_activated::<F>(x, weight, bias, &conv, activation);
+            let y = kernels::conv2d_activated::<F>(x, weight, bias, &conv, activation, pool);
             [tensor(y, shape)]
         });
         cast(output, dtype)

@@ -7,7 +7,7 @@ mod flex;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use evenkeel_kernels::{Activation, Conv2d};
+use evenkeel_kernels::{Conv2d, ConvBlock};
 
 use super::has_kernels;
 
@@ -23,13 +23,12 @@ pub trait ConvOperations: Backend {
         conv: Conv2d,
     ) -> FloatTensor<Self>;
 
-    /// `convolution`, and an activation.
-    fn convolution_activated(
+    /// A block whose norm is folded into its weight and bias: `convolution`, an activation, and perhaps max pooling.
+    fn folded_block(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        conv: Conv2d,
-        activation: Activation,
+        block: ConvBlock,
     ) -> FloatTensor<Self>;
 
     /// The gradient of `convolution` with respect to `x`.
@@ -74,22 +73,21 @@ pub(crate) fn convolution(
     ))
 }
 
-/// [`convolution`] and an activation, on a device that has kernels.
-pub(crate) fn convolution_activated(
+/// [`convolution`], an activation and perhaps max pooling, on a device that has kernels: the block's norm is folded
+/// into `weight` and `bias`.
+pub(crate) fn folded_block(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Tensor<1>,
-    conv: Conv2d,
-    activation: Activation,
+    block: ConvBlock,
 ) -> Tensor<4> {
-    if let Err(problem) = conv.output() {
-        panic!("Conv2d: {problem}");
+    if let Err(problem) = block.output() {
+        panic!("ConvBlock: {problem}");
     }
-    Tensor::from_dispatch(<Dispatch as ConvOperations>::convolution_activated(
+    Tensor::from_dispatch(<Dispatch as ConvOperations>::folded_block(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
-        conv,
-        activation,
+        block,
     ))
 }
