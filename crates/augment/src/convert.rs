@@ -1,10 +1,12 @@
 //! The last step: 8-bit pixels to normalized numbers, channels first.
 
+use std::borrow::Cow;
+
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::Levels;
-use crate::strip::{self, Planes, split};
+use crate::ops::{Colours, Levels};
+use crate::strip::{self, Planes};
 use crate::{Error, Image};
 
 /// y\[c, i, j\] = (x\[i, j, c\]/255 − mean\[c\])/std\[c\].
@@ -69,8 +71,8 @@ impl Normalize {
         };
         let lines: Vec<_> = mean.iter().zip(std).map(line).collect();
         let same = lines.iter().zip(&tables).all(|(&line, table)| {
-            let mut results = (0..=255).zip(table);
-            results.all(|(level, result)| line.at(level).to_bits() == result.to_bits())
+            let mut results = (0..=255_u8).zip(table);
+            results.all(|(level, result)| line.at(f32::from(level)).to_bits() == result.to_bits())
         });
         Ok(Tables {
             tables,
@@ -103,31 +105,77 @@ impl Line {
     }
 
     #[inline(always)]
-    fn at(self, level: u8) -> f32 {
-        let level = f32::from(level);
+    fn at(self, level: f32) -> f32 {
         let [upper, rest] = [0, 1].map(|part| level * self.scale[part] + self.offset[part]);
         upper + rest
     }
 }
 
-impl Tables {
-    /// Writes channels·height·width numbers, of the levels that the image's become first, if they do.
-    pub(crate) fn write(&self, image: &Image, first: Option<&Levels>, output: &mut [f32]) {
-        if let Some(levels) = first {
-            let colours = if self.tables.len() < 3 { 1 } else { 3 };
-            let mut tables = self.tables.clone();
-            for (channel, table) in tables.iter_mut().enumerate().take(colours) {
-                let numbers = self.tables[channel];
-                *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
+/// Where the numbers of an image of three channels go, and how they are made.
+pub(crate) struct Numbers<'a> {
+    tables: &'a [[f32; 256]; 3],
+    /// They give the same.
+    lines: Option<&'a [Line; 3]>,
+    output: &'a mut [f32],
+}
+
+impl Numbers<'_> {
+    /// Writes those of the first `count` pixels of a strip that begins with pixel `first`.
+    #[inline(always)]
+    pub fn write(&mut self, planes: &Planes, first: usize, count: usize) {
+        let all = self.output.len() / 3;
+        for channel in 0..3 {
+            let output = &mut self.output[channel * all + first..][..count];
+            let plane = &planes[channel];
+            if let Some(lines) = self.lines {
+                let line = lines[channel];
+                for i in 0..count {
+                    output[i] = line.at(plane[i]);
+                }
+            } else {
+                let levels = strip::levels(plane);
+                let table = &self.tables[channel];
+                for i in 0..count {
+                    output[i] = table[usize::from(levels[i])];
+                }
             }
-            look_up(&tables, image, output);
+        }
+    }
+}
+
+impl Tables {
+    /// Writes channels·height·width numbers of what becomes of the image's colours first. Its pixels are spent.
+    pub(crate) fn write(&self, image: &mut Image, mut first: Colours, output: &mut [f32]) {
+        let (tables, lines) = match first.pop_table() {
+            Some(levels) => (Cow::Owned(self.behind(&levels)), None),
+            None => (Cow::Borrowed(&self.tables), self.lines.as_deref()),
+        };
+        if let Ok(tables) = <&[_; 3]>::try_from(&tables[..]) {
+            let lines = lines.and_then(|lines| lines.try_into().ok());
+            let numbers = Numbers {
+                tables,
+                lines,
+                output,
+            };
+            first.write(image, numbers);
             return;
         }
-        match self.lines.as_deref() {
+        first.apply(image);
+        match lines {
             Some(&[line]) => compute(line, image.pixels(), output),
-            Some(&[red, green, blue]) => compute_three([red, green, blue], image.pixels(), output),
-            _ => look_up(&self.tables, image, output),
+            _ => look_up(&tables, image, output),
         }
+    }
+
+    /// The tables of what is looked up first.
+    fn behind(&self, levels: &Levels) -> Vec<[f32; 256]> {
+        let colours = if self.tables.len() < 3 { 1 } else { 3 };
+        let mut tables = self.tables.clone();
+        for (channel, table) in tables.iter_mut().enumerate().take(colours) {
+            let numbers = &self.tables[channel];
+            *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
+        }
+        tables
     }
 }
 
@@ -145,22 +193,7 @@ fn look_up(tables: &[[f32; 256]], image: &Image, output: &mut [f32]) {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn compute(line: Line, levels: &[u8], output: &mut [f32]) {
     for (output, &level) in output.iter_mut().zip(levels) {
-        *output = line.at(level);
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn compute_three(lines: [Line; 3], levels: &[u8], output: &mut [f32]) {
-    let plane = levels.len() / 3;
-    let mut planes: Planes = [[0; strip::PIXELS]; 3];
-    for (i, strip) in levels.chunks(strip::BYTES).enumerate() {
-        let count = split(strip, &mut planes);
-        for channel in 0..3 {
-            let output = &mut output[channel * plane + i * strip::PIXELS..][..count];
-            for i in 0..count {
-                output[i] = lines[channel].at(planes[channel][i]);
-            }
-        }
+        *output = line.at(f32::from(level));
     }
 }
 
@@ -174,12 +207,12 @@ mod tests {
             mean: vec![0.5, 0.25],
             std: vec![0.5, 2.0],
         };
-        let image = Image::new(2, 1, 2, vec![0, 255, 51, 102]).unwrap();
+        let mut image = Image::new(2, 1, 2, vec![0, 255, 51, 102]).unwrap();
         let mut output = [0.0; 4];
         normalize
             .tables(2)
             .unwrap()
-            .write(&image, None, &mut output);
+            .write(&mut image, Colours::default(), &mut output);
         assert_eq!(output, [-1.0, -0.6, 0.375, 0.075]);
     }
 
@@ -198,10 +231,10 @@ mod tests {
             assert!(tables.lines.is_some(), "{normalize:?}");
             // More than a strip, and not a whole number of them.
             let pixels = (0..3 * 23 * 31).map(|i| (i * 7 % 256) as u8).collect();
-            let image = Image::new(23, 31, 3, pixels).unwrap();
+            let mut image = Image::new(23, 31, 3, pixels).unwrap();
             let (mut found, mut expected) = (vec![0.0; 3 * 23 * 31], vec![1.0; 3 * 23 * 31]);
-            tables.write(&image, None, &mut found);
             look_up(&tables.tables, &image, &mut expected);
+            tables.write(&mut image, Colours::default(), &mut found);
             assert_eq!(found, expected);
         }
     }

@@ -193,9 +193,7 @@ impl Pipeline {
             return Ok(image);
         }
         let plan = Plan::new(parameters, whole, image.channels(), exact);
-        if let Some(levels) = plan.run(&mut image, &mut scratch) {
-            levels.apply(&mut image);
-        }
+        plan.run(&mut image, &mut scratch).apply(&mut image);
         Ok(image)
     }
 
@@ -266,7 +264,7 @@ impl Checked {
         let label = self.draw(label, size, stream, &mut memory.parameters);
         let plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
         let last = plan.run(image, &mut memory.scratch);
-        self.tables.write(image, last.as_ref(), output);
+        self.tables.write(image, last, output);
         Ok(label)
     }
 
@@ -294,7 +292,7 @@ impl Checked {
         let image = file.decode_part(part, shrink, std::mem::take(pixels), &mut memory.jpeg);
         let mut image = image.map_err(|error| error.to_string())?;
         let last = plan.run(&mut image, &mut memory.scratch);
-        self.tables.write(&image, last.as_ref(), output);
+        self.tables.write(&mut image, last, output);
         *pixels = image.into_pixels();
         Ok(label)
     }

@@ -4,7 +4,7 @@
 use multiversion::multiversion;
 
 use crate::Image;
-use crate::strip::{self, Planes, join, split};
+use crate::strip;
 
 /// What each level becomes.
 pub(super) type Table = [u8; 256];
@@ -52,8 +52,9 @@ impl Levels {
         }
     }
 
-    pub fn is_blend(&self) -> bool {
-        self.blend.is_some()
+    /// The a and the factor of the blend that these are, if they are one.
+    pub fn as_blend(&self) -> Option<(u8, f32)> {
+        self.blend
     }
 
     /// That of a colour channel.
@@ -88,61 +89,15 @@ impl Levels {
 
 /// [`blend`] in terms that every instruction set has for many numbers at once.
 #[inline(always)]
-pub(super) fn blend_lane(a: f32, b: f32, factor: f32) -> u8 {
-    // From 2²³ on a number's last bits are those of its whole part.
-    const WHOLE: f32 = (1 << 23) as f32;
-    let blended = (a + factor * (b - a)).clamp(0.0, 255.0);
-    (blended.trunc() + WHOLE).to_bits() as u8
+pub(super) fn blend_lane(a: f32, b: f32, factor: f32) -> f32 {
+    (a + factor * (b - a)).clamp(0.0, 255.0).trunc()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn blend_all(levels: &mut [u8], a: u8, factor: f32) {
     let a = f32::from(a);
     for level in levels {
-        *level = blend_lane(a, f32::from(*level), factor);
-    }
-}
-
-/// The gray of each pixel of a strip; see [`gray`].
-#[inline(always)]
-fn grays([red, green, blue]: &Planes) -> [u8; strip::PIXELS] {
-    let mut grays = [0; strip::PIXELS];
-    for i in 0..strip::PIXELS {
-        grays[i] = gray([red[i], green[i], blue[i]]);
-    }
-    grays
-}
-
-/// The sum of the grays of pixels of three channels.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn gray_sum(pixels: &[u8]) -> u64 {
-    let mut planes: Planes = [[0; strip::PIXELS]; 3];
-    let mut total = 0;
-    for strip in pixels.chunks(strip::BYTES) {
-        let count = split(strip, &mut planes);
-        let grays = grays(&planes);
-        let mut sum = 0;
-        for i in 0..count {
-            sum += u32::from(grays[i]);
-        }
-        total += u64::from(sum);
-    }
-    total
-}
-
-/// Blends the pixels' own grays with pixels of three channels.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn saturate(pixels: &mut [u8], factor: f32) {
-    let mut planes: Planes = [[0; strip::PIXELS]; 3];
-    for strip in pixels.chunks_mut(strip::BYTES) {
-        split(strip, &mut planes);
-        let grays = grays(&planes);
-        for plane in &mut planes {
-            for i in 0..strip::PIXELS {
-                plane[i] = blend_lane(f32::from(grays[i]), f32::from(plane[i]), factor);
-            }
-        }
-        join(&planes, strip);
+        *level = strip::level(blend_lane(a, f32::from(*level), factor));
     }
 }
 
@@ -264,7 +219,7 @@ mod tests {
             let [a, b] = [draws.below(256), draws.below(256)].map(|level| level as u8);
             let factor = (draws.between(-1.0, 2.0) * draws.between(0.0, 50.0)) as f32;
             let lane = blend_lane(f32::from(a), f32::from(b), factor);
-            assert_eq!(lane, blend(a, b, factor), "{a} {b} {factor}");
+            assert_eq!(lane, f32::from(blend(a, b, factor)), "{a} {b} {factor}");
         }
         assert_eq!(blend(100, 0, 3.0), 0);
         assert_eq!(blend(0, 100, 3.0), 255);

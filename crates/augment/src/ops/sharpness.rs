@@ -8,6 +8,7 @@ use super::check::{self, MOST_FACTOR};
 use super::{Apply, Draw, point};
 use crate::Image;
 use crate::size::{Size, Sizes};
+use crate::strip;
 
 /// y = s + factor·(x − s), the fraction dropped, clipped, where s is the mean of the 3×3 pixels
 /// around, the middle one counted five times: 0 is the smoothed image, 1 the image itself, above 1
@@ -89,7 +90,7 @@ fn sharpen(rows: [&[u8]; 3], channels: usize, factor: f32, output: &mut [u8]) {
         }
         let smooth = (sum + 6) / 13; // rounded: 13 is odd, so there are no halves
         let level = f32::from(middle[1][i]);
-        output[i] = point::blend_lane(f32::from(smooth), level, factor);
+        output[i] = strip::level(point::blend_lane(f32::from(smooth), level, factor));
     }
 }
 

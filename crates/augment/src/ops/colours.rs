@@ -1,0 +1,203 @@
+//! Changes of colours in a row, taken together: an image of three channels is gone over once, and once more for each
+//! contrast, which needs the mean gray of what comes before it. In between, a strip of pixels stays in the first-level
+//! cache, as numbers that every step takes and gives.
+//!
+//! Each step gives whole levels, clipped, so the result is that of the steps one by one.
+
+use multiversion::multiversion;
+
+use super::point::{self, Levels, Table};
+use crate::Image;
+use crate::convert::Numbers;
+use crate::strip::{self, Planes};
+
+/// A change of each pixel's colour.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Colour {
+    Levels(Levels),
+    /// A blend of the image's mean gray, rounded, with the pixel, by a factor.
+    Contrast(f32),
+    /// A blend of the pixel's gray with the pixel, by a factor.
+    Saturation(f32),
+}
+
+/// Some in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Colours {
+    steps: Vec<Colour>,
+}
+
+/// A step, all that it needs being known.
+enum Step<'a> {
+    /// A blend of one level with each.
+    Blend(f32, f32),
+    Saturation(f32),
+    Tables([&'a Table; 3]),
+}
+
+/// What becomes of the pixels at the end of a pass.
+enum End<'a> {
+    Pixels,
+    /// And the sum of their grays is taken.
+    Sum(&'a mut u64),
+    Numbers(Numbers<'a>),
+}
+
+impl Extend<Colour> for Colours {
+    fn extend<T: IntoIterator<Item = Colour>>(&mut self, steps: T) {
+        steps.into_iter().for_each(|step| self.push(step));
+    }
+}
+
+impl Colours {
+    /// Adds a step. Tables in a row become one.
+    pub fn push(&mut self, step: Colour) {
+        match (self.steps.last_mut(), step) {
+            (Some(Colour::Levels(before)), Colour::Levels(levels)) => before.then(&levels),
+            (_, step) => self.steps.push(step),
+        }
+    }
+
+    /// Takes away the last step, if all it does is to look levels up.
+    pub fn pop_table(&mut self) -> Option<Levels> {
+        match self.steps.pop() {
+            Some(Colour::Levels(levels)) if levels.as_blend().is_none() => Some(levels),
+            step => {
+                self.steps.extend(step);
+                None
+            }
+        }
+    }
+
+    pub fn apply(&self, image: &mut Image) {
+        if image.channels() == 3 {
+            self.run(image, End::Pixels);
+            return;
+        }
+        for step in &self.steps {
+            match step {
+                Colour::Levels(levels) => levels.apply(image),
+                Colour::Contrast(factor) => {
+                    Levels::blend(mean_gray(image), *factor).apply(image);
+                }
+                Colour::Saturation(factor) => point::recolor(image, |colour| {
+                    let gray = point::gray(colour);
+                    colour.map(|level| point::blend(gray, level, *factor))
+                }),
+            }
+        }
+    }
+
+    /// Makes numbers of what becomes of an image of three channels; its pixels are spent.
+    pub fn write(&self, image: &mut Image, numbers: Numbers<'_>) {
+        self.run(image, End::Numbers(numbers));
+    }
+
+    fn run(&self, image: &mut Image, end: End<'_>) {
+        let count = (image.width() * image.height()) as u64;
+        let pixels = image.pixels_mut();
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let step = match step {
+                Colour::Levels(levels) => match levels.as_blend() {
+                    Some((a, factor)) => Step::Blend(f32::from(a), factor),
+                    None => Step::Tables([0, 1, 2].map(|channel| levels.of(channel))),
+                },
+                Colour::Saturation(factor) => Step::Saturation(*factor),
+                Colour::Contrast(factor) => {
+                    let mut sum = 0;
+                    pass(pixels, &steps, End::Sum(&mut sum));
+                    steps.clear();
+                    Step::Blend(f32::from(mean(sum, count)), *factor)
+                }
+            };
+            steps.push(step);
+        }
+        match end {
+            End::Pixels if steps.is_empty() => {}
+            end => pass(pixels, &steps, end),
+        }
+    }
+}
+
+/// The mean of the gray levels of an image that is not of three channels.
+fn mean_gray(image: &Image) -> u8 {
+    let sum: u64 = match image.channels() {
+        channels @ (1 | 2) => {
+            let levels = image.pixels().iter().step_by(channels);
+            levels.map(|&level| u64::from(level)).sum()
+        }
+        channels => {
+            let pixels = image.pixels().chunks_exact(channels);
+            let grays = pixels.map(|pixel| point::gray([pixel[0], pixel[1], pixel[2]]));
+            grays.map(u64::from).sum()
+        }
+    };
+    mean(sum, (image.width() * image.height()) as u64)
+}
+
+/// Rounded to the nearest, a half upwards.
+fn mean(sum: u64, count: u64) -> u8 {
+    ((2 * sum + count) / (2 * count)) as u8
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn pass(pixels: &mut [u8], steps: &[Step<'_>], mut end: End<'_>) {
+    let mut planes: Planes = [[0.0; strip::PIXELS]; 3];
+    for (i, strip) in pixels.chunks_mut(strip::BYTES).enumerate() {
+        let count = strip::split(strip, &mut planes);
+        for step in steps {
+            match *step {
+                Step::Blend(a, factor) => {
+                    for plane in &mut planes {
+                        for i in 0..strip::PIXELS {
+                            plane[i] = point::blend_lane(a, plane[i], factor);
+                        }
+                    }
+                }
+                Step::Saturation(factor) => {
+                    let [red, green, blue] = &mut planes;
+                    for i in 0..strip::PIXELS {
+                        let gray = gray_lane([red[i], green[i], blue[i]]);
+                        red[i] = point::blend_lane(gray, red[i], factor);
+                        green[i] = point::blend_lane(gray, green[i], factor);
+                        blue[i] = point::blend_lane(gray, blue[i], factor);
+                    }
+                }
+                Step::Tables(tables) => {
+                    for (plane, table) in planes.iter_mut().zip(tables) {
+                        for level in &mut plane[..count] {
+                            *level = f32::from(table[usize::from(strip::level(*level))]);
+                        }
+                    }
+                }
+            }
+        }
+        match &mut end {
+            End::Numbers(numbers) => {
+                numbers.write(&planes, i * strip::PIXELS, count);
+                continue;
+            }
+            End::Sum(total) => {
+                let [red, green, blue] = &planes;
+                let mut sum = 0;
+                for i in 0..count {
+                    let gray = gray_lane([red[i], green[i], blue[i]]);
+                    sum += u32::from(strip::level(gray));
+                }
+                **total += u64::from(sum);
+            }
+            End::Pixels => {}
+        }
+        if !steps.is_empty() {
+            strip::join(&planes, strip);
+        }
+    }
+}
+
+/// [`point::gray`], of levels and as one: all sums are below 2²⁴, so nothing is rounded.
+#[inline(always)]
+fn gray_lane([red, green, blue]: [f32; 3]) -> f32 {
+    let sum = 19_595.0 * red + 38_470.0 * green + 7_471.0 * blue + 32_768.0;
+    (sum * (1.0 / 65_536.0)).trunc()
+}
