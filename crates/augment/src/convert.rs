@@ -91,9 +91,9 @@ struct Line {
 
 impl Line {
     fn new(scale: f64, offset: f64) -> Self {
-        // Numbers on the grid have 24 bits up to the greatest result, 22 bits for what comes in between.
+        // The line's two terms are at most 2²³ on the grid, so their sum has 24 bits at most.
         let most = (255.0 * scale).max(offset.abs());
-        let grid = (most.log2().ceil() - 22.0).exp2();
+        let grid = (most.log2().ceil() - 23.0).exp2();
         let parts = |number: f64| {
             let upper = (number / grid).round() * grid;
             [upper, number - upper].map(|part| part as f32)
@@ -126,7 +126,7 @@ impl Numbers<'_> {
         let all = self.output.len() / 3;
         for channel in 0..3 {
             let output = &mut self.output[channel * all + first..][..count];
-            let plane = &planes[channel];
+            let plane = &planes.0[channel];
             if let Some(lines) = self.lines {
                 let line = lines[channel];
                 for i in 0..count {

@@ -250,6 +250,29 @@ impl Checked {
         label
     }
 
+    /// Augments what an image's first operations take of it, then converts that. Returns its label. `pixels` is memory,
+    /// kept between images.
+    pub fn write_of(
+        &self,
+        image: &Image,
+        label: u32,
+        pixels: &mut Vec<u8>,
+        stream: Stream,
+        memory: &mut Memory,
+        output: &mut [f32],
+    ) -> Result<u32, String> {
+        let size = Size::new(image.width(), image.height());
+        self.admit(size, image.channels())?;
+        let label = self.draw(label, size, stream, &mut memory.parameters);
+        let mut plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
+        let part = plan.first(size).part(1, size);
+        let mut image = image.part(part, std::mem::take(pixels));
+        let last = plan.run(&mut image, &mut memory.scratch);
+        self.tables.write(&mut image, last, output);
+        *pixels = image.into_pixels();
+        Ok(label)
+    }
+
     /// Augments an image in place, then converts it. Returns its label.
     pub fn write(
         &self,

@@ -9,12 +9,14 @@ pub(crate) const PIXELS: usize = 256;
 /// Bytes of a strip, at most.
 pub(crate) const BYTES: usize = 3 * PIXELS;
 
-/// Red, green and blue of a strip's pixels, whole levels from 0 to 255; behind the last pixel, any.
-pub(crate) type Planes = [[f32; PIXELS]; 3];
+/// Red, green and blue of a strip's pixels, whole levels from 0 to 255; behind the last pixel, any. Aligned, so that no
+/// vector lies across two lines of the cache.
+#[repr(align(64))]
+pub(crate) struct Planes(pub [[f32; PIXELS]; 3]);
 
 /// Takes a strip apart; returns how many pixels it has.
 #[inline(always)]
-pub(crate) fn split(strip: &[u8], [red, green, blue]: &mut Planes) -> usize {
+pub(crate) fn split(strip: &[u8], Planes([red, green, blue]): &mut Planes) -> usize {
     let pixels = strip.as_chunks::<3>().0;
     let count = pixels.len().min(PIXELS);
     let (red, green, blue) = (&mut red[..count], &mut green[..count], &mut blue[..count]);
@@ -29,7 +31,7 @@ pub(crate) fn split(strip: &[u8], [red, green, blue]: &mut Planes) -> usize {
 /// Puts it together again.
 #[inline(always)]
 pub(crate) fn join(planes: &Planes, strip: &mut [u8]) {
-    let [red, green, blue] = planes.each_ref().map(levels);
+    let [red, green, blue] = planes.0.each_ref().map(levels);
     let pixels = strip.as_chunks_mut::<3>().0;
     let count = pixels.len().min(PIXELS);
     let (red, green, blue) = (&red[..count], &green[..count], &blue[..count]);

@@ -129,9 +129,16 @@ impl<S: ImageSource> ExampleWriter for ViewWriter<'_, S> {
             index,
             problem: error.to_string(),
         };
-        let image = source.read(index, Vec::new())?;
+        let read;
+        let image = match source.image(index) {
+            Some(image) => image,
+            None => {
+                read = source.read(index, Vec::new())?;
+                &read
+            }
+        };
         let image = before
-            .augment(&image, Stream::new(0, sample))
+            .augment(image, Stream::new(0, sample))
             .map_err(told)?;
         let (pictures, weights) = features.split_at_mut(self.images.most * numbers);
         pictures.fill(0.0);

@@ -143,20 +143,20 @@ fn mean(sum: u64, count: u64) -> u8 {
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn pass(pixels: &mut [u8], steps: &[Step<'_>], mut end: End<'_>) {
-    let mut planes: Planes = [[0.0; strip::PIXELS]; 3];
+    let mut planes = Planes([[0.0; strip::PIXELS]; 3]);
     for (i, strip) in pixels.chunks_mut(strip::BYTES).enumerate() {
         let count = strip::split(strip, &mut planes);
         for step in steps {
             match *step {
                 Step::Blend(a, factor) => {
-                    for plane in &mut planes {
+                    for plane in &mut planes.0 {
                         for i in 0..strip::PIXELS {
                             plane[i] = point::blend_lane(a, plane[i], factor);
                         }
                     }
                 }
                 Step::Saturation(factor) => {
-                    let [red, green, blue] = &mut planes;
+                    let [red, green, blue] = &mut planes.0;
                     for i in 0..strip::PIXELS {
                         let gray = gray_lane([red[i], green[i], blue[i]]);
                         red[i] = point::blend_lane(gray, red[i], factor);
@@ -165,7 +165,7 @@ fn pass(pixels: &mut [u8], steps: &[Step<'_>], mut end: End<'_>) {
                     }
                 }
                 Step::Tables(tables) => {
-                    for (plane, table) in planes.iter_mut().zip(tables) {
+                    for (plane, table) in planes.0.iter_mut().zip(tables) {
                         for level in &mut plane[..count] {
                             *level = f32::from(table[usize::from(strip::level(*level))]);
                         }
@@ -179,7 +179,7 @@ fn pass(pixels: &mut [u8], steps: &[Step<'_>], mut end: End<'_>) {
                 continue;
             }
             End::Sum(total) => {
-                let [red, green, blue] = &planes;
+                let [red, green, blue] = &planes.0;
                 let mut sum = 0;
                 for i in 0..count {
                     let gray = gray_lane([red[i], green[i], blue[i]]);

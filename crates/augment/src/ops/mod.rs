@@ -49,6 +49,7 @@ pub use blur::{Blurred, GaussianBlur};
 pub use brightness::{AdjustBrightness, Brightness};
 pub use center_crop::{CenterCrop, five_crop, ten_crop};
 pub use color_jitter::ColorJitter;
+pub(crate) use colours::{Colour, Colours};
 pub use combine::{Choice, OneOf, RandomApply, RandomOrder, SomeOf};
 pub use contrast::{AdjustContrast, Contrast};
 pub use crop::{PadMode, RandomCrop, Window};
@@ -69,7 +70,6 @@ pub use lighting::{ColorShift, Lighting};
 pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
-pub(crate) use colours::{Colour, Colours};
 pub(crate) use plan::Plan;
 pub(crate) use point::{Levels, gray};
 pub use policy::{

@@ -48,6 +48,8 @@ impl Apply for KeepBits {
 
     fn colour(&self, _: usize) -> Option<Colour> {
         let kept = !(0xFF_u32 >> self.bits) as u8;
-        Some(Colour::Levels(Levels::all(point::table(|level| level & kept))))
+        Some(Colour::Levels(Levels::all(point::table(|level| {
+            level & kept
+        }))))
     }
 }
