@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{Colours, Levels};
+use crate::ops::Colours;
 use crate::strip::{self, Planes};
 use crate::{Error, Image};
 
@@ -113,13 +113,24 @@ impl Line {
 
 /// Where the numbers of an image of three channels go, and how they are made.
 pub(crate) struct Numbers<'a> {
-    tables: &'a [[f32; 256]; 3],
+    tables: Cow<'a, [[f32; 256]]>,
     /// They give the same.
     lines: Option<&'a [Line; 3]>,
     output: &'a mut [f32],
 }
 
 impl Numbers<'_> {
+    /// Looks levels up before that.
+    pub fn look_up_first(&mut self, levels: &[[u8; 256]; 3]) {
+        let tables = self.tables.iter().zip(levels);
+        self.tables = Cow::Owned(
+            tables
+                .map(|(table, levels)| behind(table, levels))
+                .collect(),
+        );
+        self.lines = None;
+    }
+
     /// Writes those of the first `count` pixels of a strip that begins with pixel `first`.
     #[inline(always)]
     pub fn write(&mut self, planes: &Planes, first: usize, count: usize) {
@@ -146,37 +157,36 @@ impl Numbers<'_> {
 impl Tables {
     /// Writes channels·height·width numbers of what becomes of the image's colours first. Its pixels are spent.
     pub(crate) fn write(&self, image: &mut Image, mut first: Colours, output: &mut [f32]) {
-        let (tables, lines) = match first.pop_table() {
-            Some(levels) => (Cow::Owned(self.behind(&levels)), None),
-            None => (Cow::Borrowed(&self.tables), self.lines.as_deref()),
-        };
-        if let Ok(tables) = <&[_; 3]>::try_from(&tables[..]) {
-            let lines = lines.and_then(|lines| lines.try_into().ok());
+        let lines = self.lines.as_deref();
+        if self.tables.len() == 3 {
             let numbers = Numbers {
-                tables,
-                lines,
+                tables: Cow::Borrowed(&self.tables),
+                lines: lines.and_then(|lines| lines.try_into().ok()),
                 output,
             };
             first.write(image, numbers);
             return;
         }
+        let last = first.pop_table();
         first.apply(image);
-        match lines {
-            Some(&[line]) => compute(line, image.pixels(), output),
-            _ => look_up(&tables, image, output),
+        match (last, lines) {
+            (None, Some(&[line])) => compute(line, image.pixels(), output),
+            (None, _) => look_up(&self.tables, image, output),
+            (Some(levels), _) => {
+                let colours = if self.tables.len() < 3 { 1 } else { 3 };
+                let mut tables = self.tables.clone();
+                for (channel, table) in tables.iter_mut().enumerate().take(colours) {
+                    *table = behind(table, levels.of(channel));
+                }
+                look_up(&tables, image, output);
+            }
         }
     }
+}
 
-    /// The tables of what is looked up first.
-    fn behind(&self, levels: &Levels) -> Vec<[f32; 256]> {
-        let colours = if self.tables.len() < 3 { 1 } else { 3 };
-        let mut tables = self.tables.clone();
-        for (channel, table) in tables.iter_mut().enumerate().take(colours) {
-            let numbers = &self.tables[channel];
-            *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
-        }
-        tables
-    }
+/// A table of numbers behind one of levels.
+fn behind(numbers: &[f32; 256], levels: &[u8; 256]) -> [f32; 256] {
+    levels.map(|level| numbers[usize::from(level)])
 }
 
 fn look_up(tables: &[[f32; 256]], image: &Image, output: &mut [f32]) {

@@ -1,6 +1,6 @@
 //! Changes of colours in a row, taken together: an image of three channels is gone over once, and once more for each
-//! contrast, which needs the mean gray of what comes before it. In between, a strip of pixels stays in the first-level
-//! cache, as numbers that every step takes and gives.
+//! step that must know the whole image as the steps before it make it. In between, a strip of pixels stays in the
+//! first-level cache, as numbers that every step takes and gives.
 //!
 //! Each step gives whole levels, clipped, so the result is that of the steps one by one.
 
@@ -12,27 +12,29 @@ use crate::convert::Numbers;
 use crate::strip::{self, Planes};
 
 /// A change of each pixel's colour.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Colour {
     Levels(Levels),
     /// A blend of the image's mean gray, rounded, with the pixel, by a factor.
     Contrast(f32),
     /// A blend of the pixel's gray with the pixel, by a factor.
     Saturation(f32),
+    /// A table for each channel, made of how often each level occurs there.
+    Counted(fn(&[u32; 256]) -> Table),
 }
 
 /// Some in order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Colours {
     steps: Vec<Colour>,
 }
 
 /// A step, all that it needs being known.
-enum Step<'a> {
+enum Step {
     /// A blend of one level with each.
     Blend(f32, f32),
     Saturation(f32),
-    Tables([&'a Table; 3]),
+    Tables([Table; 3]),
 }
 
 /// What becomes of the pixels at the end of a pass.
@@ -58,7 +60,7 @@ impl Colours {
         }
     }
 
-    /// Takes away the last step, if all it does is to look levels up.
+    /// Takes away the last step, if it is tables that are known.
     pub fn pop_table(&mut self) -> Option<Levels> {
         match self.steps.pop() {
             Some(Colour::Levels(levels)) if levels.as_blend().is_none() => Some(levels),
@@ -84,6 +86,10 @@ impl Colours {
                     let gray = point::gray(colour);
                     colour.map(|level| point::blend(gray, level, *factor))
                 }),
+                Colour::Counted(table) => {
+                    let tables: Vec<_> = point::histograms(image).iter().map(table).collect();
+                    point::map_each(image, &tables);
+                }
             }
         }
     }
@@ -93,29 +99,41 @@ impl Colours {
         self.run(image, End::Numbers(numbers));
     }
 
-    fn run(&self, image: &mut Image, end: End<'_>) {
+    fn run(&self, image: &mut Image, mut end: End<'_>) {
         let count = (image.width() * image.height()) as u64;
-        let pixels = image.pixels_mut();
         let mut steps = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let step = match step {
                 Colour::Levels(levels) => match levels.as_blend() {
                     Some((a, factor)) => Step::Blend(f32::from(a), factor),
-                    None => Step::Tables([0, 1, 2].map(|channel| levels.of(channel))),
+                    None => Step::Tables([0, 1, 2].map(|channel| *levels.of(channel))),
                 },
                 Colour::Saturation(factor) => Step::Saturation(*factor),
                 Colour::Contrast(factor) => {
                     let mut sum = 0;
-                    pass(pixels, &steps, End::Sum(&mut sum));
+                    pass(image.pixels_mut(), &steps, &mut End::Sum(&mut sum));
                     steps.clear();
                     Step::Blend(f32::from(mean(sum, count)), *factor)
+                }
+                Colour::Counted(table) => {
+                    if !steps.is_empty() {
+                        pass(image.pixels_mut(), &steps, &mut End::Pixels);
+                        steps.clear();
+                    }
+                    let counts = point::histograms(image);
+                    Step::Tables([0, 1, 2].map(|channel| table(&counts[channel])))
                 }
             };
             steps.push(step);
         }
-        match end {
-            End::Pixels if steps.is_empty() => {}
-            end => pass(pixels, &steps, end),
+        if let End::Numbers(numbers) = &mut end
+            && let Some(Step::Tables(tables)) = steps.last()
+        {
+            numbers.look_up_first(tables);
+            steps.pop();
+        }
+        if !steps.is_empty() || matches!(end, End::Numbers(_)) {
+            pass(image.pixels_mut(), &steps, &mut end);
         }
     }
 }
@@ -142,20 +160,20 @@ fn mean(sum: u64, count: u64) -> u8 {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn pass(pixels: &mut [u8], steps: &[Step<'_>], mut end: End<'_>) {
+fn pass(pixels: &mut [u8], steps: &[Step], end: &mut End<'_>) {
     let mut planes = Planes([[0.0; strip::PIXELS]; 3]);
     for (i, strip) in pixels.chunks_mut(strip::BYTES).enumerate() {
         let count = strip::split(strip, &mut planes);
         for step in steps {
-            match *step {
-                Step::Blend(a, factor) => {
+            match step {
+                &Step::Blend(a, factor) => {
                     for plane in &mut planes.0 {
                         for i in 0..strip::PIXELS {
                             plane[i] = point::blend_lane(a, plane[i], factor);
                         }
                     }
                 }
-                Step::Saturation(factor) => {
+                &Step::Saturation(factor) => {
                     let [red, green, blue] = &mut planes.0;
                     for i in 0..strip::PIXELS {
                         let gray = gray_lane([red[i], green[i], blue[i]]);
@@ -173,7 +191,7 @@ fn pass(pixels: &mut [u8], steps: &[Step<'_>], mut end: End<'_>) {
                 }
             }
         }
-        match &mut end {
+        match end {
             End::Numbers(numbers) => {
                 numbers.write(&planes, i * strip::PIXELS, count);
                 continue;

@@ -71,7 +71,7 @@ pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
 pub(crate) use plan::Plan;
-pub(crate) use point::{Levels, gray};
+pub(crate) use point::gray;
 pub use policy::{
     AugMix, AutoAugment, AutoAugmentPolicy, Chain, Dialect, MixedChains, PolicyStep, RandAugment,
     Transform, TrivialAugment, three_augment,
