@@ -1,7 +1,5 @@
 //! The last step: 8-bit pixels to normalized numbers, channels first.
 
-use std::borrow::Cow;
-
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
@@ -113,24 +111,13 @@ impl Line {
 
 /// Where the numbers of an image of three channels go, and how they are made.
 pub(crate) struct Numbers<'a> {
-    tables: Cow<'a, [[f32; 256]]>,
+    tables: &'a [[f32; 256]],
     /// They give the same.
     lines: Option<&'a [Line; 3]>,
     output: &'a mut [f32],
 }
 
 impl Numbers<'_> {
-    /// Looks levels up before that.
-    pub fn look_up_first(&mut self, levels: &[[u8; 256]; 3]) {
-        let tables = self.tables.iter().zip(levels);
-        self.tables = Cow::Owned(
-            tables
-                .map(|(table, levels)| behind(table, levels))
-                .collect(),
-        );
-        self.lines = None;
-    }
-
     /// Writes those of the first `count` pixels of a strip that begins with pixel `first`.
     #[inline(always)]
     pub fn write(&mut self, planes: &Planes, first: usize, count: usize) {
@@ -160,7 +147,7 @@ impl Tables {
         let lines = self.lines.as_deref();
         if self.tables.len() == 3 {
             let numbers = Numbers {
-                tables: Cow::Borrowed(&self.tables),
+                tables: &self.tables,
                 lines: lines.and_then(|lines| lines.try_into().ok()),
                 output,
             };

@@ -5,6 +5,7 @@
 //! Each step gives whole levels, clipped, so the result is that of the steps one by one.
 
 use multiversion::multiversion;
+use multiversion::target::match_target;
 
 use super::point::{self, Levels, Table};
 use crate::Image;
@@ -126,12 +127,6 @@ impl Colours {
             };
             steps.push(step);
         }
-        if let End::Numbers(numbers) = &mut end
-            && let Some(Step::Tables(tables)) = steps.last()
-        {
-            numbers.look_up_first(tables);
-            steps.pop();
-        }
         if !steps.is_empty() || matches!(end, End::Numbers(_)) {
             pass(image.pixels_mut(), &steps, &mut end);
         }
@@ -184,8 +179,15 @@ fn pass(pixels: &mut [u8], steps: &[Step], end: &mut End<'_>) {
                 }
                 Step::Tables(tables) => {
                     for (plane, table) in planes.0.iter_mut().zip(tables) {
-                        for level in &mut plane[..count] {
-                            *level = f32::from(table[usize::from(strip::level(*level))]);
+                        let mut levels = strip::levels(plane);
+                        match_target! {
+                            "x86_64+avx512vbmi" => permute::look_up(&mut levels, table),
+                            _ => for level in &mut levels[..count] {
+                                *level = table[usize::from(*level)];
+                            },
+                        }
+                        for i in 0..strip::PIXELS {
+                            plane[i] = f32::from(levels[i]);
                         }
                     }
                 }
@@ -218,4 +220,44 @@ fn pass(pixels: &mut [u8], steps: &[Step], end: &mut End<'_>) {
 fn gray_lane([red, green, blue]: [f32; 3]) -> f32 {
     let sum = 19_595.0 * red + 38_470.0 * green + 7_471.0 * blue + 32_768.0;
     (sum * (1.0 / 65_536.0)).trunc()
+}
+
+/// Tables in registers. A loop over a table stays scalar: compilers have no permutation for an index that is not known.
+#[cfg(target_arch = "x86_64")]
+mod permute {
+    use std::arch::x86_64::{
+        __m256i, __m512i, _mm512_castsi256_si512, _mm512_castsi512_si256,
+        _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_mask_blend_epi8, _mm512_movepi8_mask,
+        _mm512_permutex2var_epi8,
+    };
+
+    use bytemuck::cast;
+
+    use super::{Table, strip};
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    #[inline]
+    pub fn look_up(levels: &mut [u8; strip::PIXELS], table: &Table) {
+        let quarters: [[u8; 64]; 4] = cast(*table);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| load(&quarters[i]));
+        for levels in levels.as_chunks_mut::<64>().0 {
+            let index = load(levels);
+            let lower = _mm512_permutex2var_epi8(a, index, b);
+            let upper = _mm512_permutex2var_epi8(c, index, d);
+            // An index's first bit says which half it is in.
+            let result = _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), lower, upper);
+            let halves = [
+                _mm512_castsi512_si256(result),
+                _mm512_extracti64x4_epi64::<1>(result),
+            ];
+            *levels = cast(halves);
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn load(bytes: &[u8; 64]) -> __m512i {
+        let [first, second]: [__m256i; 2] = cast(*bytes);
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+    }
 }
