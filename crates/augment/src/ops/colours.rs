@@ -261,3 +261,132 @@ mod permute {
         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Normalize;
+    use proptest::prelude::*;
+
+    /// The definition: pixel by pixel, step by step.
+    fn naive(image: &Image, steps: &[Colour]) -> Vec<Vec<u8>> {
+        let channels = image.channels();
+        let colours = point::color_channels(channels);
+        let mut pixels: Vec<Vec<u8>> = image.pixels().chunks(channels).map(Vec::from).collect();
+        let gray = |pixel: &[u8]| match colours {
+            1 => pixel[0],
+            _ => point::gray([pixel[0], pixel[1], pixel[2]]),
+        };
+        for step in steps {
+            let count = pixels.len() as f64;
+            let total: f64 = pixels.iter().map(|pixel| f64::from(gray(pixel))).sum();
+            let mean = (total / count + 0.5).floor() as u8;
+            let tables: Vec<Table> = (0..colours)
+                .map(|channel| match step {
+                    Colour::Levels(levels) => *levels.of(channel),
+                    Colour::Contrast(factor) => {
+                        point::table(|level| point::blend(mean, level, *factor))
+                    }
+                    Colour::Saturation(_) => point::table(|level| level),
+                    Colour::Counted(table) => {
+                        let mut counts = [0; 256];
+                        for pixel in &pixels {
+                            counts[usize::from(pixel[channel])] += 1;
+                        }
+                        table(&counts)
+                    }
+                })
+                .collect();
+            for pixel in &mut pixels {
+                let own = gray(pixel);
+                for (level, table) in pixel.iter_mut().zip(&tables) {
+                    *level = table[usize::from(*level)];
+                    if let Colour::Saturation(factor) = step {
+                        *level = point::blend(own, *level, *factor);
+                    }
+                }
+            }
+        }
+        pixels
+    }
+
+    /// Levels below how many others there are, in some sense: each count matters.
+    fn ranks(counts: &[u32; 256]) -> Table {
+        let mut sum = 0;
+        counts.map(|count| {
+            sum += count;
+            (sum % 256) as u8
+        })
+    }
+
+    fn any_step(channels: usize) -> impl Strategy<Value = Colour> {
+        let factor = || 0.0..3.0_f32;
+        let shifts = prop::array::uniform3(any::<u8>()).prop_map(move |shifts| {
+            let tables = shifts.map(|shift| point::table(|level| level.wrapping_mul(37) ^ shift));
+            Colour::Levels(match channels {
+                1 | 2 => Levels::all(tables[0]),
+                _ => Levels::each(tables),
+            })
+        });
+        prop_oneof![
+            (any::<u8>(), factor()).prop_map(|(a, f)| Colour::Levels(Levels::blend(a, f))),
+            shifts,
+            factor().prop_map(Colour::Contrast),
+            factor().prop_map(Colour::Saturation),
+            Just(Colour::Counted(ranks)),
+        ]
+    }
+
+    fn any_case() -> impl Strategy<Value = (Image, Vec<Colour>)> {
+        (1..5_usize).prop_flat_map(|channels| {
+            // Up to some strips, whole and not.
+            let image =
+                (1..40_usize, 1..40_usize, any::<u64>()).prop_map(move |(width, height, seed)| {
+                    let mut draws = evenkeel_random::Key::from_seed(seed).draws();
+                    let count = width * height * channels;
+                    let pixels = (0..count).map(|_| draws.below(256) as u8).collect();
+                    Image::new(width, height, channels, pixels).expect("within the limits")
+                });
+            (image, prop::collection::vec(any_step(channels), 0..6))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pixels_and_numbers_are_those_of_the_definition((image, steps) in any_case()) {
+            let expected = naive(&image, &steps);
+            let mut colours = Colours::default();
+            colours.extend(steps);
+            let mut found = image.clone();
+            colours.apply(&mut found);
+            prop_assert_eq!(found.pixels(), expected.concat());
+
+            let channels = image.channels();
+            // On lines, and not: so small a deviation that lines do not hold to the last bit.
+            for std in [1.0, 1e-3 / 255.0] {
+                let normalize = Normalize { mean: vec![0.4; channels], std: vec![std; channels] };
+                let mut numbers = vec![f32::NAN; image.pixels().len()];
+                let tables = normalize.tables(channels).expect("valid");
+                tables.write(&mut image.clone(), colours.clone(), &mut numbers);
+                for (i, pixel) in expected.iter().enumerate() {
+                    for (channel, &level) in pixel.iter().enumerate() {
+                        let number = (f64::from(level) / 255.0 - f64::from(0.4_f32)) / f64::from(std);
+                        let found = numbers[channel * expected.len() + i];
+                        prop_assert_eq!(found.to_bits(), (number as f32).to_bits());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gray_needs_no_rounding() {
+        let mut draws = evenkeel_random::Key::from_seed(5).draws();
+        let ends = [[0; 3], [255; 3], [255, 0, 0], [0, 255, 0], [0, 0, 255]];
+        let drawn = (0..100_000).map(|_| [0; 3].map(|_| draws.below(256) as u8));
+        for colour in ends.into_iter().chain(drawn) {
+            let lane = gray_lane(colour.map(f32::from));
+            assert_eq!(lane, f32::from(point::gray(colour)), "{colour:?}");
+        }
+    }
+}
