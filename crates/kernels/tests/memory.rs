@@ -2,11 +2,13 @@
 //! One test, in a binary of its own, since all allocations of the process are counted.
 
 use evenkeel_kernels::{
-    Activation, Affine, AvgPool, Channels, Conv2d, Dropout, GaussianDropout, Planes, RowNorm,
-    RowStatistics, Rows, Scaling, Window, avg_pool, avg_pool_backward, batch_norm_train,
-    batch_norm_train_backward, conv2d, conv2d_activated, conv2d_input_gradient,
-    conv2d_weight_gradient, dropout, dropout_add, gaussian_dropout, global_avg_pool,
-    global_avg_pool_backward, max_pool, max_pool_backward, row_norm, row_norm_backward,
+    Activation, Affine, AvgPool, Channels, Conv2d, ConvBlock, ConvBlockState, DropBlock,
+    DropConnect, Dropout, GaussianDropout, Planes, RowNorm, RowStatistics, Rows, Scaling, Window,
+    avg_pool, avg_pool_backward, batch_norm_train, batch_norm_train_backward, conv_block_backward,
+    conv_block_train, conv2d, conv2d_activated, conv2d_input_gradient, conv2d_weight_gradient,
+    drop_block, drop_connect, drop_connect_input_gradient, drop_connect_weight_gradient, dropout,
+    dropout_add, gaussian_dropout, global_avg_pool, global_avg_pool_backward, max_pool,
+    max_pool_backward, row_norm, row_norm_backward,
 };
 use evenkeel_random::Key;
 use peak_alloc::PeakAlloc;
@@ -109,6 +111,29 @@ fn noise() {
     bounded("Gaussian dropout", bytes, 64 * KIB, || {
         gaussian_dropout(&x, &gaussian)
     });
+    let blocks = DropBlock::new(key, 0.1, 5, [32, 32]);
+    bounded("DropBlock", bytes, 64 * KIB, || drop_block(&x, &blocks));
+    // A mask for each example, 256 times the weights in all: none is ever whole in memory.
+    let connect = DropConnect {
+        dropout: mask,
+        examples: 256,
+        positions: 16,
+        inputs: 1024,
+        outputs: 64,
+    };
+    let weight = vec![1.0_f32; 1024 * 64];
+    let of_y = size_of::<f32>() * 256 * 16 * 64;
+    let dy = drop_connect(&x, &weight, &connect);
+    bounded("DropConnect", of_y, 64 * KIB, || {
+        drop_connect(&x, &weight, &connect)
+    });
+    bounded("DropConnect, by x", bytes, 64 * KIB, || {
+        drop_connect_input_gradient(&dy, &weight, &connect)
+    });
+    let of_weight = size_of_val(&weight[..]);
+    bounded("DropConnect, by the weight", of_weight, 64 * KIB, || {
+        drop_connect_weight_gradient(&x, &dy, &connect)
+    });
 }
 
 fn pools() {
@@ -203,6 +228,61 @@ fn convolutions() {
     }
 }
 
+/// Forward, the convolution's output besides; backward, the gradient by it. What the norm gives is never whole in
+/// memory where it is pooled.
+fn blocks() {
+    for pool in [None, Some(Window::HALVING)] {
+        let conv = Conv2d {
+            examples: 64,
+            channels: [32, 64],
+            image: [28; 2],
+            kernel: [3; 2],
+            stride: [1; 2],
+            padding: [(1, 1); 2],
+            dilation: [1; 2],
+            groups: 1,
+        };
+        let block = ConvBlock {
+            conv,
+            epsilon: 1e-5,
+            activation: Activation::Relu,
+            pool,
+        };
+        let x = vec![0.5_f32; 64 * 32 * 784];
+        let weight: Vec<f32> = (0..64 * 32 * 9).map(|i| (i % 7) as f32 - 3.0).collect();
+        let (scale, shift) = (vec![1.0; 64], vec![0.5; 64]);
+        let affine = Affine {
+            scale: &scale,
+            shift: &shift,
+        };
+        let [of_x, of_weight] = [&x, &weight].map(|values| size_of_val(&values[..]));
+        let convolved = size_of::<f32>() * 64 * 64 * 784;
+        let (pooled, winners) = match pool {
+            None => (convolved, 0),
+            Some(_) => (convolved / 4, convolved / 16),
+        };
+        let scratch = THREADS * 2 * MIB + 3 * of_weight;
+        let what = format!("{block:?}");
+        // The winners' bytes are twice in memory for a moment.
+        let output = pooled + convolved + winners;
+        let forward = bounded(&what, output, scratch + winners, || {
+            conv_block_train(&x, &weight, affine, &block)
+        });
+        let state = ConvBlockState {
+            convolved: &forward.convolved,
+            mean: &forward.mean,
+            reciprocal_deviation: &forward.reciprocal_deviation,
+            winners: &forward.winners,
+        };
+        let parts = 16 * (of_weight + 64 * KIB);
+        let more = convolved + scratch + parts;
+        bounded(&format!("{what}, backward"), of_x + of_weight, more, || {
+            let dy = &forward.output;
+            conv_block_backward(&x, dy, &weight, affine, state, &block, [true; 2])
+        });
+    }
+}
+
 #[test]
 fn operations_allocate_their_outputs_and_little_more() {
     let pool = rayon::ThreadPoolBuilder::new()
@@ -214,5 +294,6 @@ fn operations_allocate_their_outputs_and_little_more() {
         pools();
         norms();
         convolutions();
+        blocks();
     });
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, FloatDType, Tensor, Tolerance};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, Tolerance};
 use evenkeel_nn::{
     AlphaDropoutConfig, Conv2dConfig, Decay, DropBlockConfig, DropConnectConv2dConfig,
     DropConnectLinear, DropConnectLinearConfig, DropPathConfig, DropoutConfig,
@@ -746,4 +746,62 @@ fn observers_see_every_noise_layer() {
     expected.push("drop_connect_linear [2, 3, 4, 6] [2, 60]".to_owned());
     expected.push("drop_connect_conv2d [2, 3, 4, 6] [2, 16]".to_owned());
     assert_eq!(*log.0.lock().unwrap(), expected);
+}
+
+/// Classic dropout of weights divided by the kept share is inverted dropout, and stays it through training: the rate of
+/// those weights is divided by the share's square, since their gradient is multiplied by the share.
+#[test]
+fn classic_and_inverted_dropout_train_alike() {
+    const PROB: f64 = 0.4;
+    let device = autodiff();
+    let kept = 1.0 - PROB;
+    let numbers = |count: usize, period: usize| -> Vec<f64> {
+        (0..count)
+            .map(|i| ((i * 37 % period) as f64 / period as f64 - 0.5) * 1.3)
+            .collect()
+    };
+    let tensor = |values: Vec<f64>, shape: [usize; 2]| {
+        Tensor::<2>::from_data(TensorData::new(values, shape), &device).cast(FloatDType::F64)
+    };
+    let (x, y) = (
+        tensor(numbers(6 * 5, 29), [6, 5]),
+        tensor(numbers(6 * 3, 17), [6, 3]),
+    );
+    let train = |scaling: Scaling| {
+        let share = match scaling {
+            Scaling::Inverted => 1.0,
+            Scaling::Classic => kept,
+        };
+        let dropout = DropoutConfig::new(PROB).with_scaling(scaling).init();
+        let mut first = tensor(numbers(5 * 8, 31), [5, 8]);
+        let mut second = tensor(numbers(8 * 3, 23), [8, 3]) / share;
+        let mut losses = Vec::new();
+        for step in 0..20 {
+            let (a, b) = (first.clone().require_grad(), second.clone().require_grad());
+            let hidden = x.clone().matmul(a.clone()).tanh();
+            let hidden = dropout.forward(hidden, &Pass::train(1, step));
+            let loss = (hidden.matmul(b.clone()) - y.clone()).square().mean();
+            losses.push(loss.clone().into_data().iter::<f64>().next().unwrap());
+            let gradients = loss.backward();
+            let step_of = |weight: &Tensor<2>, rate: f64| {
+                let gradient = Tensor::from_inner(weight.grad(&gradients).unwrap());
+                Tensor::from_inner(weight.clone().inner()) - gradient * rate
+            };
+            first = step_of(&a, 0.3);
+            second = step_of(&b, 0.3 / (share * share));
+        }
+        let hidden = x.clone().matmul(first).tanh();
+        let at_test = dropout.forward(hidden, &Pass::test()).matmul(second);
+        (losses, values(at_test))
+    };
+    let (inverted, at_test) = train(Scaling::Inverted);
+    let (classic, classic_at_test) = train(Scaling::Classic);
+    assert!(
+        inverted[19] < 0.5 * inverted[0],
+        "it learned nothing: {inverted:?}"
+    );
+    for (found, expected) in classic.iter().zip(&inverted) {
+        assert!((found - expected).abs() < 1e-12, "{classic:?} {inverted:?}");
+    }
+    assert_near("at test", &classic_at_test, &at_test, 1e-12);
 }

@@ -102,13 +102,19 @@ fn range(estimate: Estimate, unit: f64) -> String {
 
 /// Each candidate's score, and the best so far.
 fn scores(body: &mut String, search: &Search) {
-    let (what, unit) = match search.lower_is_better {
-        true => (
-            "Loss of held-out images under a candidate, of each image its best view, less that without: below 0 is better. Losses \
-             far above are cut off",
+    let (what, unit) = match (search.lower_is_better, &search.validation) {
+        (true, None) => (
+            "Loss of held-out images under a candidate, of each image its best view, less that without: below 0 is \
+             better. Losses far above are cut off",
             (1.0, ""),
         ),
-        false => (
+        (true, Some(_)) => (
+            "The loss that a candidate takes from the validation images, by the worse of two judgments: of each image \
+             its best view, by nets trained without the candidate; and what training with each of its operations alone \
+             did. Below 0 is better; losses far above are cut off",
+            (1.0, ""),
+        ),
+        (false, _) => (
             "Accuracy on held-out images of a training with a candidate",
             (100.0, " %"),
         ),

@@ -5,11 +5,12 @@
 //! a candidate is one sub-policy, so that a score says more of what it is for. Their optimizer, a tree of Parzen
 //! estimators, is here too.
 //!
-//! With a validation source of another distribution, matching is done both ways: validation images under a candidate
-//! by nets that were trained on the training data, and training images under it by nets that were trained on the
-//! validation data. One way alone is won by projections: equalizing makes dark images look like bright ones, but no
-//! bright image look like a dark one, so training with it teaches nothing.
+//! With a validation source, whose distribution may be another, what training with each transform alone did to the
+//! loss on the same images (the look for harm has measured it) is a second judgment, and a candidate is as good as the
+//! worse of the two says. The first alone is won by projections: equalizing makes dark images look like bright ones,
+//! but no bright image look like a dark one, so training with it teaches little.
 
+use evenkeel_augment::{PolicyStep, Transform};
 use evenkeel_random::{Draws, Key};
 use rand::TryRng;
 use std::convert::Infallible;
@@ -27,11 +28,11 @@ use crate::Error;
 const ROUND: u64 = 20;
 /// Rounds at random before the scores are modelled.
 const RANDOM_ROUNDS: u64 = 3;
-/// What each fold gives to the policy.
+/// What each fold gives to the policy, of twice as many once these are simple.
 const BEST: usize = 10;
 
 /// A step is left out of a sub-policy if so much of the gain is there without it.
-const WITHOUT: f64 = 0.9;
+const WITHOUT: f64 = 0.8;
 
 /// A fold's candidates.
 struct Fold {
@@ -39,7 +40,12 @@ struct Fold {
     tried: Vec<(SubPolicy, f64)>,
 }
 
-pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, Error> {
+/// `alone` has what training with each transform alone did to the loss.
+pub(super) fn search(
+    sitting: &mut Sitting<'_>,
+    space: &Space,
+    alone: &[(Transform, f64)],
+) -> Result<Found, Error> {
     let settings = sitting.settings;
     let key = sitting.key("density");
     let mut folds: Vec<Fold> = (0..settings.folds)
@@ -48,7 +54,12 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
             tried: Vec::new(),
         })
         .collect();
-    let mut judges = Judges::of(sitting);
+    let mut judges = Judges {
+        alone: settings.validation.as_ref().map(|_| alone),
+        scoring: Vec::new(),
+        training: Vec::new(),
+        plain: Vec::new(),
+    };
     let most = settings.candidates;
     let mut scored = 0;
     sitting.tell("density matching", 0, most, None);
@@ -86,10 +97,14 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
         sitting.tell("density matching", scored, most, best);
     }
 
-    let chosen = folds.iter().map(|fold| best(&fold.tried)).collect();
-    let chosen = simplify(chosen, space.steps, |forms| judges.gains(sitting, forms))?;
+    let good = folds
+        .iter()
+        .map(|fold| best(&fold.tried, 2 * BEST))
+        .collect();
+    let simple = simplify(good, space.steps, |forms| judges.gains(sitting, forms))?;
+    let chosen = simple.iter().flat_map(|fold| best(fold, BEST));
     Ok(Found {
-        policy: Policy::of(chosen.into_iter().flatten().collect()),
+        policy: Policy::of(chosen.map(|(sub_policy, _)| sub_policy).collect()),
         settings: Vec::new(),
         tried: in_order(&folds),
         plain: mean(&judges.plain).unwrap_or(f64::NAN),
@@ -99,9 +114,9 @@ pub(super) fn search(sitting: &mut Sitting<'_>, space: &Space) -> Result<Found, 
 }
 
 /// What candidates are scored by, and what that took.
-struct Judges {
-    /// Recipes that nets are trained by, and whose images these judge, if not those of a fold.
-    ways: Vec<(String, Option<String>)>,
+struct Judges<'a> {
+    /// What training with each transform alone did to the loss, if that counts.
+    alone: Option<&'a [(Transform, f64)]>,
     /// Seconds of a candidate, of each fold's round.
     scoring: Vec<f64>,
     /// Seconds of each net's training.
@@ -110,68 +125,64 @@ struct Judges {
     plain: Vec<f64>,
 }
 
-impl Judges {
-    fn of(sitting: &Sitting<'_>) -> Self {
-        Self {
-            ways: ways(sitting),
-            scoring: Vec::new(),
-            training: Vec::new(),
-            plain: Vec::new(),
-        }
-    }
-
-    /// The loss of each fold's candidates less that of none, over all ways; nothing if the time is over.
+impl Judges<'_> {
+    /// The loss of each fold's candidates less that of none; nothing if the time is over.
     fn gains(
         &mut self,
         sitting: &mut Sitting<'_>,
         candidates: &[Vec<SubPolicy>],
     ) -> Result<Option<Vec<Vec<f64>>>, Error> {
         let settings = sitting.settings;
-        let mut trials = Vec::new();
-        for (index, candidates) in (0..).zip(candidates) {
-            for (recipe, validation) in &self.ways {
-                trials.push(Trial {
-                    recipe: recipe.clone(),
-                    held_out: HeldOut {
-                        fold: Some([index, settings.folds, settings.seed]),
-                        validation: validation.clone(),
-                    },
-                    task: Task::Match {
-                        candidates: candidates.clone(),
-                        images: settings.images,
-                        draws: settings.draws,
-                        seed: settings.seed,
-                    },
-                });
-            }
-        }
+        let trial = |(index, candidates): (u64, &Vec<SubPolicy>)| Trial {
+            recipe: settings.recipe.clone(),
+            held_out: HeldOut {
+                fold: Some([index, settings.folds, settings.seed]),
+                validation: settings.validation.clone(),
+            },
+            task: Task::Match {
+                candidates: candidates.clone(),
+                images: settings.images,
+                draws: settings.draws,
+                seed: settings.seed,
+            },
+        };
+        let trials: Vec<Trial> = (0..).zip(candidates).map(trial).collect();
         if !sitting.may_begin(&trials) {
             return Ok(None);
         }
-        let ways = self.ways.len();
-        let outcomes = sitting.outcomes(&trials)?;
         let mut all = Vec::new();
-        for (candidates, outcomes) in candidates.iter().zip(outcomes.chunks(ways)) {
-            let mut gains = vec![0.0; candidates.len()];
-            let mut seconds = 0.0;
-            for (way, outcome) in outcomes.iter().enumerate() {
-                let matched = outcome.clone().matched()?;
-                self.training.extend(matched.training_seconds);
-                seconds += matched.scoring_seconds;
-                for (gain, score) in gains.iter_mut().zip(matched.candidates) {
-                    *gain += (score.loss - matched.plain.loss) / ways as f64;
-                }
-                if way == 0 {
-                    self.plain.push(matched.plain.loss);
-                }
-            }
+        for (candidates, outcome) in candidates.iter().zip(sitting.outcomes(&trials)?) {
+            let matched = outcome.matched()?;
+            self.training.extend(matched.training_seconds);
             if !candidates.is_empty() {
-                self.scoring.push(seconds / candidates.len() as f64);
+                let seconds = matched.scoring_seconds / candidates.len() as f64;
+                self.scoring.push(seconds);
             }
-            all.push(gains);
+            let plain = matched.plain.loss;
+            self.plain.push(plain);
+            let scored = candidates.iter().zip(matched.candidates);
+            let gains = scored.map(|(candidate, score)| {
+                let matching = score.loss - plain;
+                match self.alone {
+                    Some(alone) => matching.max(trained(alone, candidate)),
+                    None => matching,
+                }
+            });
+            all.push(gains.collect());
         }
         Ok(Some(all))
     }
+}
+
+/// What training with a sub-policy does to the loss, as if each step did it alone.
+fn trained(alone: &[(Transform, f64)], candidate: &[PolicyStep]) -> f64 {
+    let of_step = |step: &PolicyStep| {
+        let gain = alone
+            .iter()
+            .find(|(transform, _)| *transform == step.transform);
+        gain.map_or(0.0, |(_, gain)| step.probability * gain)
+    };
+    candidate.iter().map(of_step).sum()
 }
 
 /// The sub-policies without the steps that do little for them, so that a policy says what it is for: proposals come
@@ -180,7 +191,7 @@ fn simplify(
     mut chosen: Vec<Vec<(SubPolicy, f64)>>,
     steps: usize,
     mut gains: impl FnMut(&[Vec<SubPolicy>]) -> Result<Option<Vec<Vec<f64>>>, Error>,
-) -> Result<Vec<Vec<SubPolicy>>, Error> {
+) -> Result<Vec<Vec<(SubPolicy, f64)>>, Error> {
     for _ in 1..steps {
         let forms: Vec<Vec<SubPolicy>> = chosen
             .iter()
@@ -205,16 +216,7 @@ fn simplify(
             }
         }
     }
-    let distinct = |chosen: Vec<(SubPolicy, f64)>| {
-        let mut distinct: Vec<SubPolicy> = Vec::new();
-        for (sub_policy, _) in chosen {
-            if !distinct.contains(&sub_policy) {
-                distinct.push(sub_policy);
-            }
-        }
-        distinct
-    };
-    Ok(chosen.into_iter().map(distinct).collect())
+    Ok(chosen)
 }
 
 /// A sub-policy without each of its steps in turn; nothing of one that has a single step.
@@ -228,18 +230,6 @@ fn without_one(whole: &SubPolicy) -> Vec<SubPolicy> {
         0 | 1 => Vec::new(),
         steps => (0..steps).map(without).collect(),
     }
-}
-
-/// With a validation source, both ways; see [`Judges`].
-fn ways(sitting: &Sitting<'_>) -> Vec<(String, Option<String>)> {
-    let settings = sitting.settings;
-    let mut ways = vec![(settings.recipe.clone(), settings.validation.clone())];
-    if let Some(validation) = &settings.validation {
-        let mut back = sitting.recipe.clone();
-        let source = std::mem::replace(&mut back.data.source, validation.clone());
-        ways.push((back.to_toml(), Some(source)));
-    }
-    ways
 }
 
 /// As they were scored: round after round, fold after fold.
@@ -258,7 +248,7 @@ fn in_order(folds: &[Fold]) -> Vec<Tried> {
 
 /// The best of those that are better than none, each combination of transforms once: near copies of one sub-policy
 /// are no policy.
-fn best(tried: &[(SubPolicy, f64)]) -> Vec<(SubPolicy, f64)> {
+fn best(tried: &[(SubPolicy, f64)], count: usize) -> Vec<(SubPolicy, f64)> {
     let mut order: Vec<&(SubPolicy, f64)> = tried.iter().filter(|(_, gain)| *gain < 0.0).collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut chosen: Vec<(SubPolicy, f64)> = Vec::new();
@@ -271,7 +261,7 @@ fn best(tried: &[(SubPolicy, f64)]) -> Vec<(SubPolicy, f64)> {
             names.iter_mut().for_each(|names| names.sort_unstable());
             names[0] == names[1]
         };
-        if chosen.len() < BEST && !chosen.iter().any(alike) {
+        if chosen.len() < count && !chosen.iter().any(alike) {
             chosen.push((candidate.clone(), *gain));
         }
     }
@@ -405,7 +395,6 @@ impl TryRng for Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_augment::{PolicyStep, Transform};
 
     /// What a net would say for which strong rotations help, and inversions hurt.
     fn gain(candidate: &SubPolicy) -> f64 {
@@ -469,7 +458,7 @@ mod tests {
         ]
         .map(|(transform, level, gain)| (vec![step(transform, level)], gain))
         .into();
-        let chosen = best(&tried);
+        let chosen = best(&tried, 5);
         assert_eq!(
             chosen,
             [
@@ -477,6 +466,23 @@ mod tests {
                 (vec![step(Transform::ShearX, 2)], -0.2)
             ]
         );
+    }
+
+    #[test]
+    fn what_steps_do_alone_adds_up() {
+        let step = |transform, probability| PolicyStep {
+            transform,
+            probability,
+            level: 0,
+        };
+        let alone = [(Transform::Rotate, -0.5), (Transform::Invert, 2.0)];
+        let candidate = [
+            step(Transform::Rotate, 0.4),
+            step(Transform::Invert, 0.1),
+            step(Transform::ShearX, 1.0),
+        ];
+        assert!(trained(&alone, &candidate).abs() < 1e-12);
+        assert_eq!(trained(&alone, &candidate[..1]), -0.2);
     }
 
     #[test]
@@ -502,13 +508,13 @@ mod tests {
             let of = |forms: &Vec<SubPolicy>| forms.iter().map(|form| gain(form)).collect();
             Ok(Some(forms.iter().map(of).collect()))
         });
-        // The third is like the first then. Both rotations of the second earn their place: a third of its gain is
-        // the weaker one's.
-        let expected = [vec![rotate], vec![rotate, weak], vec![weak]];
+        // Both rotations of the second earn their place: a third of its gain is the weaker one's.
+        let expected = [vec![rotate], vec![rotate, weak], vec![rotate], vec![weak]];
+        let expected = expected.map(|simple| (simple.clone(), gain(&simple)));
         assert_eq!(chosen.unwrap(), [expected.to_vec(), Vec::new()]);
         // Without time for it, they stay as they are.
-        let whole = vec![shear, rotate];
-        let chosen = simplify(vec![vec![(whole.clone(), -1.0)]], 3, |_| Ok(None));
+        let whole = (vec![shear, rotate], -1.0);
+        let chosen = simplify(vec![vec![whole.clone()]], 3, |_| Ok(None));
         assert_eq!(chosen.unwrap(), [[whole]]);
     }
 }

@@ -34,6 +34,7 @@ use crate::data::{Dataset, Kind, preparation};
 use crate::figures::shown;
 use crate::recipe::Recipe;
 use journal::Journal;
+use safety::Alone;
 
 /// How candidates are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,9 +232,7 @@ pub struct Found {
 /// One process's work on a search.
 pub(crate) struct Sitting<'a> {
     pub settings: &'a Settings,
-    /// The recipe that policies are for.
-    pub recipe: Recipe,
-    /// Classes of its data.
+    /// Classes of the recipe's data.
     pub classes: u32,
     journal: &'a mut Journal,
     perform: &'a mut dyn Perform,
@@ -423,7 +422,6 @@ impl Search {
         let trials = self.journal.len();
         let mut sitting = Sitting {
             settings: &self.settings,
-            recipe,
             classes: classes.len() as u32,
             journal: &mut self.journal,
             perform,
@@ -439,13 +437,13 @@ impl Search {
             },
         };
         let space = self.settings.space.without(&[], channels == 1);
-        let harms = safety::harms(&mut sitting, &space, &labels)?;
+        let Alone { harms, gains } = safety::alone(&mut sitting, &space, &labels)?;
         let everywhere = safety::altogether(&harms, classes.len());
         let space = space.without(&everywhere, false);
         let found = match space.transforms.is_empty() {
             true => Found::default(),
             false => match self.settings.method {
-                Method::Density => density::search(&mut sitting, &space)?,
+                Method::Density => density::search(&mut sitting, &space, &gains)?,
                 Method::Controller => controller::search(&mut sitting, &space, &harms)?,
                 Method::Grid => grid::search(&mut sitting, &space, &harms)?,
                 Method::Halving => halving::search(&mut sitting, &space, &harms)?,

@@ -247,7 +247,8 @@ fn operations(found: &Found, image: Option<&Image>) -> Result<Vec<FoundOperation
     Ok(all)
 }
 
-const VIEWS: u64 = 4;
+/// With the image itself, a row of the page.
+const VIEWS: u64 = 7;
 
 fn views(image: &Image, transform: Transform, level: u8) -> Result<Vec<Picture>, Error> {
     let pipeline = Pipeline {

@@ -1,6 +1,8 @@
-//! What must not be done to whom: transforms that turn an image into one of another class.
+//! What training with each transform alone tells: what must not be done to whom, since it turns an image into one of
+//! another class; and what it does to the loss.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use evenkeel_augment::Transform;
 use evenkeel_record::Estimate;
@@ -10,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::Sitting;
 use super::policy::{Harm, Policy};
 use super::space::{Space, single};
-use super::trial::{Trial, diverged};
+use super::trial::{Trained, Trial, diverged};
 use crate::Error;
 use crate::data::{Dataset, Split};
 use crate::figures::shown;
@@ -20,8 +22,19 @@ const HARM: f64 = 0.05;
 const CONFIDENCE: f64 = 0.95;
 /// The trainings that look for harm last this share of the recipe's.
 const SHARE: f64 = 0.5;
+/// The share of the images that they see transformed.
+const PROBABILITY: f64 = 0.5;
 /// What looks like harm must come again with other seeds, since trainings differ by chance too.
 const SEEDS: u64 = 3;
+
+/// What training with each transform alone told.
+pub(super) struct Alone {
+    /// Whom it harms.
+    pub harms: Vec<Harm>,
+    /// Of each transform of the space, the loss on the held-out images less that of training without it (the mean
+    /// over seeds), as if all images were transformed.
+    pub gains: Vec<(Transform, f64)>,
+}
 
 /// Trains with each transform, on half of the images, and without, and compares how each class does on plain
 /// held-out images: a net that saw half of the left shoes as right ones can no longer tell them apart. That a net
@@ -35,32 +48,62 @@ const SEEDS: u64 = 3;
 /// Student's interval over [`SEEDS`] of them must be below 0, and that over all of their images below −[`HARM`].
 ///
 /// `labels` are those of the held-out images.
-pub(super) fn harms(
+pub(super) fn alone(
     sitting: &mut Sitting<'_>,
     space: &Space,
     labels: &[u32],
-) -> Result<Vec<Harm>, Error> {
+) -> Result<Alone, Error> {
     let [least, most] = space.levels;
     let level = least + (most - least).div_ceil(2);
-    let policy = |transform: Transform| Policy::of(vec![single(transform, 0.5, level)]);
+    let policy = |transform: Transform| Policy::of(vec![single(transform, PROBABILITY, level)]);
     let seed = sitting.settings.seed;
     let of = |sitting: &Sitting<'_>, transform: Option<Transform>, seed: u64| {
         let policy = transform.map(policy).unwrap_or_default();
         sitting.training(&policy, &[], &[], SHARE, seed)
     };
-    let mut trials = vec![of(sitting, None, seed)?];
-    for &transform in &space.transforms {
-        trials.push(of(sitting, Some(transform), seed)?);
-    }
+    // Those that have no transform first.
+    let all_of = |sitting: &Sitting<'_>, transforms: &[Transform], seeds: Range<u64>| {
+        let mut trials = Vec::new();
+        for other in seeds {
+            let seed = seed.wrapping_add(other);
+            trials.push(of(sitting, None, seed)?);
+            for &transform in transforms {
+                trials.push(of(sitting, Some(transform), seed)?);
+            }
+        }
+        Ok::<_, Error>(trials)
+    };
     let most = sitting.settings.candidates;
     sitting.tell("safety", 0, most, None);
-    let hits = predictions(sitting, &trials)?;
-    let (plain, with) = hits.split_first().expect("the first is the recipe's");
+    // Where the losses count too.
+    let seeds = match sitting.settings.validation {
+        Some(_) => SEEDS,
+        None => 1,
+    };
+    let trials = all_of(sitting, &space.transforms, 0..seeds)?;
+    let told = trained(sitting, &trials)?;
+    let of_seed: Vec<&[Trained]> = told.chunks(1 + space.transforms.len()).collect();
+    let gain = |place: usize| {
+        let differences = of_seed
+            .iter()
+            .map(|told| told[place].score.loss - told[0].score.loss);
+        differences.sum::<f64>() / seeds as f64 / PROBABILITY
+    };
+    let gains = (1..).map(gain);
+    let alone = Alone {
+        harms: Vec::new(),
+        gains: space.transforms.iter().copied().zip(gains).collect(),
+    };
+    let (plain, with) = of_seed[0].split_first().expect("the first has none");
 
     let mut pairs = Vec::new();
     for (&transform, with) in space.transforms.iter().zip(with) {
         for class in 0..sitting.classes {
-            pairs.push((transform, class, discordant(plain, with, labels, class)));
+            pairs.push((
+                transform,
+                class,
+                discordant(&plain.predicted, &with.predicted, labels, class),
+            ));
         }
     }
     let p_values: Vec<Option<f64>> = pairs.iter().map(|(.., d)| Some(d.p_value())).collect();
@@ -71,27 +114,20 @@ pub(super) fn harms(
         .map(|(pair, _)| pair)
         .collect();
     if suspected.is_empty() {
-        return Ok(Vec::new());
+        return Ok(alone);
     }
 
     let mut transforms: Vec<Transform> = suspected.iter().map(|(t, ..)| *t).collect();
     transforms.dedup();
-    let mut again = Vec::new();
-    for other in 1..SEEDS {
-        again.push(of(sitting, None, seed.wrapping_add(other))?);
-        for &transform in &transforms {
-            again.push(of(sitting, Some(transform), seed.wrapping_add(other))?);
-        }
-    }
-    let hits = predictions(sitting, &again)?;
-    let of_seed: Vec<&[Vec<u32>]> = hits.chunks(1 + transforms.len()).collect();
+    let trials = all_of(sitting, &transforms, 1..SEEDS)?;
+    let again = trained(sitting, &trials)?;
     let confirmed = suspected
         .into_iter()
         .filter_map(|(transform, class, first)| {
             let place = 1 + transforms.iter().position(|t| *t == transform)?;
-            let others = of_seed
-                .iter()
-                .map(|hits| discordant(&hits[0], &hits[place], labels, class));
+            let others = again
+                .chunks(1 + transforms.len())
+                .map(|told| discordant(&told[0].predicted, &told[place].predicted, labels, class));
             let all: Vec<Discordant> = std::iter::once(first).chain(others).collect();
             let pooled = all.iter().fold(Discordant::default(), |sum, d| Discordant {
                 fixed: sum.fixed + d.fixed,
@@ -110,7 +146,10 @@ pub(super) fn harms(
                 examples: pooled.examples,
             })
         });
-    Ok(confirmed.collect())
+    Ok(Alone {
+        harms: confirmed.collect(),
+        ..alone
+    })
 }
 
 /// Transforms that harm half of the classes or more: they are left out of the space.
@@ -124,13 +163,12 @@ pub(super) fn altogether(harms: &[Harm], classes: usize) -> Vec<Transform> {
     transforms
 }
 
-fn predictions(sitting: &mut Sitting<'_>, trials: &[Trial]) -> Result<Vec<Vec<u32>>, Error> {
+fn trained(sitting: &mut Sitting<'_>, trials: &[Trial]) -> Result<Vec<Trained>, Error> {
     let outcomes = sitting.outcomes(trials)?;
-    let predictions = outcomes.into_iter().map(|outcome| {
-        let trained = outcome.trained()?.map_err(|how| diverged(&how))?;
-        Ok(trained.predicted)
-    });
-    predictions.collect()
+    let trained = outcomes
+        .into_iter()
+        .map(|outcome| outcome.trained()?.map_err(|how| diverged(&how)));
+    trained.collect()
 }
 
 fn discordant(plain: &[u32], with: &[u32], labels: &[u32], class: u32) -> Discordant {
