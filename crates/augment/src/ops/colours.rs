@@ -32,10 +32,12 @@ pub(crate) struct Colours {
 
 /// A step, all that it needs being known.
 enum Step {
+    /// A blend of black with each level.
+    Scale(f32),
     /// A blend of one level with each.
     Blend(f32, f32),
     Saturation(f32),
-    Tables([Table; 3]),
+    Tables(Box<[Table; 3]>),
 }
 
 /// What becomes of the pixels at the end of a pass.
@@ -106,8 +108,9 @@ impl Colours {
         for step in &self.steps {
             let step = match step {
                 Colour::Levels(levels) => match levels.as_blend() {
+                    Some((0, factor)) => Step::Scale(factor),
                     Some((a, factor)) => Step::Blend(f32::from(a), factor),
-                    None => Step::Tables([0, 1, 2].map(|channel| *levels.of(channel))),
+                    None => Step::Tables(Box::new([0, 1, 2].map(|channel| *levels.of(channel)))),
                 },
                 Colour::Saturation(factor) => Step::Saturation(*factor),
                 Colour::Contrast(factor) => {
@@ -122,7 +125,7 @@ impl Colours {
                         steps.clear();
                     }
                     let counts = point::histograms(image);
-                    Step::Tables([0, 1, 2].map(|channel| table(&counts[channel])))
+                    Step::Tables(Box::new([0, 1, 2].map(|channel| table(&counts[channel]))))
                 }
             };
             steps.push(step);
@@ -161,6 +164,13 @@ fn pass(pixels: &mut [u8], steps: &[Step], end: &mut End<'_>) {
         let count = strip::split(strip, &mut planes);
         for step in steps {
             match step {
+                &Step::Scale(factor) => {
+                    for plane in &mut planes.0 {
+                        for i in 0..strip::PIXELS {
+                            plane[i] = point::blend_lane(0.0, plane[i], factor);
+                        }
+                    }
+                }
                 &Step::Blend(a, factor) => {
                     for plane in &mut planes.0 {
                         for i in 0..strip::PIXELS {
@@ -178,7 +188,7 @@ fn pass(pixels: &mut [u8], steps: &[Step], end: &mut End<'_>) {
                     }
                 }
                 Step::Tables(tables) => {
-                    for (plane, table) in planes.0.iter_mut().zip(tables) {
+                    for (plane, table) in planes.0.iter_mut().zip(&**tables) {
                         let mut levels = strip::levels(plane);
                         match_target! {
                             "x86_64+avx512vbmi" => permute::look_up(&mut levels, table),
@@ -329,7 +339,8 @@ mod tests {
             })
         });
         prop_oneof![
-            (any::<u8>(), factor()).prop_map(|(a, f)| Colour::Levels(Levels::blend(a, f))),
+            (prop_oneof![Just(0), any::<u8>()], factor())
+                .prop_map(|(a, f)| Colour::Levels(Levels::blend(a, f))),
             shifts,
             factor().prop_map(Colour::Contrast),
             factor().prop_map(Colour::Saturation),

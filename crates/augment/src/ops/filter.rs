@@ -197,6 +197,7 @@ impl Weights {
         let scale = axis.scale();
         let stretch = if antialias { scale.max(1.0) } else { 1.0 };
         let support = filter.support() * stretch;
+        let narrow = 1.0 / stretch; // multiplied by, as Pillow does
         let mut starts = Vec::with_capacity(axis.count + 1);
         let mut values = Vec::with_capacity(axis.count * (2.0 * support + 2.0) as usize);
         let mut shares: Vec<f64> = Vec::new();
@@ -205,8 +206,7 @@ impl Weights {
             let first = (centre - support + 0.5).max(0.0) as usize;
             let last = ((centre + support + 0.5) as usize).min(axis.length);
             shares.clear();
-            shares
-                .extend((first..last).map(|j| filter.weight((j as f64 - centre + 0.5) / stretch)));
+            shares.extend((first..last).map(|j| filter.weight((j as f64 - centre + 0.5) * narrow)));
             let sum: f64 = shares.iter().sum();
             starts.push((axis.start + first, values.len()));
             let unit = f64::from(1 << FRACTION);
