@@ -127,24 +127,26 @@ impl<T: Float> Wide<'_, T> {
         let width = lanes::<T, S>();
         let planes = &self.planes[first * width..];
         let start = &self.start[..OUTPUTS];
-        let mut sums: [[T::Vector<S>; VECTORS]; OUTPUTS] =
-            std::array::from_fn(|o| [T::splat(simd, start[o]); VECTORS]);
+        // Loops over indices: iterators over a tile, and closures, are not always inlined into functions with vector
+        // features, and the tile then goes through memory at every term.
+        let mut sums = [[T::splat(simd, start[0]); VECTORS]; OUTPUTS];
+        for o in 1..OUTPUTS {
+            sums[o] = [T::splat(simd, start[o]); VECTORS];
+        }
         let (weights, _) = self.weights.as_chunks::<OUTPUTS>();
         for (weights, &offset) in weights.iter().zip(self.offsets) {
             let x = T::vectors::<S>(&planes[offset..][..VECTORS * width]);
-            for (sums, &weight) in sums.iter_mut().zip(weights) {
-                let weight = T::splat(simd, weight);
-                for (sum, &x) in sums.iter_mut().zip(x) {
-                    *sum = T::multiply_add(simd, weight, x, *sum);
+            for o in 0..OUTPUTS {
+                let weight = T::splat(simd, weights[o]);
+                for v in 0..VECTORS {
+                    sums[o][v] = T::multiply_add(simd, weight, x[v], sums[o][v]);
                 }
             }
         }
         let row = self.to.len() / OUTPUTS;
-        for (sums, to) in sums.iter().zip(self.to.chunks_exact_mut(row)) {
-            let to = &mut to[first * width..][..VECTORS * width];
-            for (to, &sum) in T::vectors_mut::<S>(to).iter_mut().zip(sums) {
-                *to = sum;
-            }
+        for o in 0..OUTPUTS {
+            let to = &mut self.to[o * row + first * width..][..VECTORS * width];
+            T::vectors_mut::<S>(to)[..VECTORS].copy_from_slice(&sums[o]);
         }
     }
 }
@@ -282,8 +284,10 @@ impl<T: Float> Correlation<'_, T> {
             for row in rows.start.max(self.rows.start)..rows.end.min(self.rows.end) {
                 let row = row - self.rows.start;
                 let first = row * self.row_step + positions.start;
-                let x: [&[T]; OFFSETS] =
-                    std::array::from_fn(|k| &self.planes[first + offsets[k]..][..positions.len()]);
+                let mut x = [self.planes; OFFSETS];
+                for k in 0..OFFSETS {
+                    x[k] = &self.planes[first + offsets[k]..][..positions.len()];
+                }
                 let gradient = &self.gradient[row * of_row..][..of_row];
                 let gradient = &gradient[positions.start * outputs..positions.end * outputs];
                 for (p, gradient) in gradient.chunks_exact(outputs).enumerate() {
@@ -309,7 +313,13 @@ fn load<T: Float, S: Simd, const ROWS: usize, const VECTORS: usize>(
     from: &[T],
 ) -> Tile<T, S, ROWS, VECTORS> {
     let from = T::vectors::<S>(from);
-    std::array::from_fn(|row| std::array::from_fn(|v| from[row * VECTORS + v]))
+    let mut tile = [[from[0]; VECTORS]; ROWS];
+    for row in 0..ROWS {
+        for v in 0..VECTORS {
+            tile[row][v] = from[row * VECTORS + v];
+        }
+    }
+    tile
 }
 
 #[inline(always)]
@@ -318,9 +328,9 @@ fn store<T: Float, S: Simd, const ROWS: usize, const VECTORS: usize>(
     to: &mut [T],
 ) {
     let to = T::vectors_mut::<S>(to);
-    for (row, vectors) in tile.iter().enumerate() {
-        for (v, &vector) in vectors.iter().enumerate() {
-            to[row * VECTORS + v] = vector;
+    for row in 0..ROWS {
+        for v in 0..VECTORS {
+            to[row * VECTORS + v] = tile[row][v];
         }
     }
 }
