@@ -51,10 +51,12 @@ impl ImageSource for Pictures {
         3
     }
 
-    fn read(&self, index: usize, mut memory: Vec<u8>) -> Result<Image, Error> {
-        let image = &self.decoded.as_ref().expect("files are not read")[index];
-        memory.extend_from_slice(image.pixels());
-        Image::new(image.width(), image.height(), 3, memory)
+    fn read(&self, index: usize, _: Vec<u8>) -> Result<Image, Error> {
+        Ok(self.image(index).expect("files are not read").clone())
+    }
+
+    fn image(&self, index: usize) -> Option<&Image> {
+        self.decoded.as_ref().map(|images| &images[index])
     }
 
     fn file(&self, index: usize, _: Vec<u8>) -> Option<Result<ImageFile<'_>, Error>> {

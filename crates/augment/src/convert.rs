@@ -3,7 +3,8 @@
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::Levels;
+use crate::ops::Colours;
+use crate::strip::{self, Planes};
 use crate::{Error, Image};
 
 /// y\[c, i, j\] = (x\[i, j, c\]/255 − mean\[c\])/std\[c\].
@@ -20,8 +21,8 @@ pub struct Normalize {
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     tables: Vec<[f32; 256]>,
-    /// (scale, offset) per channel of the line that all results lie on, rounded: faster computed than looked up.
-    lines: Option<Vec<[f64; 2]>>,
+    /// Those that give all results to the bit, if there are any: they are faster computed than looked up.
+    lines: Option<Vec<Line>>,
 }
 
 impl Normalize {
@@ -64,12 +65,12 @@ impl Normalize {
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
         let line = |(&mean, &std): (&f32, &f32)| {
             let std = f64::from(std);
-            [1.0 / (255.0 * std), -f64::from(mean) / std]
+            Line::new(1.0 / (255.0 * std), -f64::from(mean) / std)
         };
         let lines: Vec<_> = mean.iter().zip(std).map(line).collect();
         let same = lines.iter().zip(&tables).all(|(&line, table)| {
-            let mut results = (0..=255).zip(table);
-            results.all(|(level, result)| on(line, level).to_bits() == result.to_bits())
+            let mut results = (0..=255_u8).zip(table);
+            results.all(|(level, result)| line.at(f32::from(level)).to_bits() == result.to_bits())
         });
         Ok(Tables {
             tables,
@@ -78,30 +79,101 @@ impl Normalize {
     }
 }
 
-#[inline(always)]
-fn on([scale, offset]: [f64; 2], level: u8) -> f32 {
-    (f64::from(level) * scale + offset) as f32
+/// A line on which a channel's results lie, in `f32` but with no roundings that show: scale and offset have an upper
+/// part on one grid, so that level·scale + offset is exact there, and the rest is added last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Line {
+    scale: [f32; 2],
+    offset: [f32; 2],
+}
+
+impl Line {
+    fn new(scale: f64, offset: f64) -> Self {
+        // The line's two terms are at most 2²³ on the grid, so their sum has 24 bits at most.
+        let most = (255.0 * scale).max(offset.abs());
+        let grid = (most.log2().ceil() - 23.0).exp2();
+        let parts = |number: f64| {
+            let upper = (number / grid).round() * grid;
+            [upper, number - upper].map(|part| part as f32)
+        };
+        Self {
+            scale: parts(scale),
+            offset: parts(offset),
+        }
+    }
+
+    #[inline(always)]
+    fn at(self, level: f32) -> f32 {
+        let [upper, rest] = [0, 1].map(|part| level * self.scale[part] + self.offset[part]);
+        upper + rest
+    }
+}
+
+/// Where the numbers of an image of three channels go, and how they are made.
+pub(crate) struct Numbers<'a> {
+    tables: &'a [[f32; 256]],
+    /// They give the same.
+    lines: Option<&'a [Line; 3]>,
+    output: &'a mut [f32],
+}
+
+impl Numbers<'_> {
+    /// Writes those of the first `count` pixels of a strip that begins with pixel `first`.
+    #[inline(always)]
+    pub fn write(&mut self, planes: &Planes, first: usize, count: usize) {
+        let all = self.output.len() / 3;
+        for channel in 0..3 {
+            let output = &mut self.output[channel * all + first..][..count];
+            let plane = &planes.0[channel];
+            if let Some(lines) = self.lines {
+                let line = lines[channel];
+                for i in 0..count {
+                    output[i] = line.at(plane[i]);
+                }
+            } else {
+                let levels = strip::levels(plane);
+                let table = &self.tables[channel];
+                for i in 0..count {
+                    output[i] = table[usize::from(levels[i])];
+                }
+            }
+        }
+    }
 }
 
 impl Tables {
-    /// Writes channels·height·width numbers, of the levels that the image's become first, if they do.
-    pub(crate) fn write(&self, image: &Image, first: Option<&Levels>, output: &mut [f32]) {
-        if let Some(levels) = first {
-            let colours = if self.tables.len() < 3 { 1 } else { 3 };
-            let mut tables = self.tables.clone();
-            for (channel, table) in tables.iter_mut().enumerate().take(colours) {
-                let numbers = self.tables[channel];
-                *table = levels.of(channel).map(|level| numbers[usize::from(level)]);
-            }
-            look_up(&tables, image, output);
+    /// Writes channels·height·width numbers of what becomes of the image's colours first. Its pixels are spent.
+    pub(crate) fn write(&self, image: &mut Image, mut first: Colours, output: &mut [f32]) {
+        let lines = self.lines.as_deref();
+        if self.tables.len() == 3 {
+            let numbers = Numbers {
+                tables: &self.tables,
+                lines: lines.and_then(|lines| lines.try_into().ok()),
+                output,
+            };
+            first.write(image, numbers);
             return;
         }
-        match self.lines.as_deref() {
-            Some(&[line]) => compute(line, image.pixels(), output),
-            Some(&[red, green, blue]) => compute_three([red, green, blue], image.pixels(), output),
-            _ => look_up(&self.tables, image, output),
+        let last = first.pop_table();
+        first.apply(image);
+        match (last, lines) {
+            (None, Some(&[line])) => compute(line, image.pixels(), output),
+            (None, _) => look_up(&self.tables, image, output),
+            (Some(levels), _) => {
+                let colours = if self.tables.len() < 3 { 1 } else { 3 };
+                let mut tables = self.tables.clone();
+                for (channel, table) in tables.iter_mut().enumerate().take(colours) {
+                    *table = behind(table, levels.of(channel));
+                }
+                look_up(&tables, image, output);
+            }
         }
     }
+}
+
+/// A table of numbers behind one of levels.
+fn behind(numbers: &[f32; 256], levels: &[u8; 256]) -> [f32; 256] {
+    levels.map(|level| numbers[usize::from(level)])
 }
 
 fn look_up(tables: &[[f32; 256]], image: &Image, output: &mut [f32]) {
@@ -116,45 +188,9 @@ fn look_up(tables: &[[f32; 256]], image: &Image, output: &mut [f32]) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn compute(line: [f64; 2], levels: &[u8], output: &mut [f32]) {
+fn compute(line: Line, levels: &[u8], output: &mut [f32]) {
     for (output, &level) in output.iter_mut().zip(levels) {
-        *output = on(line, level);
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn compute_three(lines: [[f64; 2]; 3], levels: &[u8], output: &mut [f32]) {
-    const TOGETHER: usize = 16;
-    let plane = levels.len() / 3;
-    let (red, rest) = output.split_at_mut(plane);
-    let (green, blue) = rest.split_at_mut(plane);
-    let (blocks, rest) = levels.as_chunks::<{ 3 * TOGETHER }>();
-    let [(reds, red), (greens, green), (blues, blue)] = [
-        red.as_chunks_mut::<TOGETHER>(),
-        green.as_chunks_mut::<TOGETHER>(),
-        blue.as_chunks_mut::<TOGETHER>(),
-    ];
-    // A scale and an offset for each of the block's levels.
-    let (mut scales, mut offsets) = ([0.0; 3 * TOGETHER], [0.0; 3 * TOGETHER]);
-    for i in 0..3 * TOGETHER {
-        [scales[i], offsets[i]] = lines[i % 3];
-    }
-    for (((block, red), green), blue) in blocks.iter().zip(reds).zip(greens).zip(blues) {
-        let mut numbers = [0.0; 3 * TOGETHER];
-        for i in 0..3 * TOGETHER {
-            numbers[i] = on([scales[i], offsets[i]], block[i]);
-        }
-        for i in 0..TOGETHER {
-            red[i] = numbers[3 * i];
-            green[i] = numbers[3 * i + 1];
-            blue[i] = numbers[3 * i + 2];
-        }
-    }
-    let rest = rest.as_chunks::<3>().0;
-    for (output, channel) in [red, green, blue].into_iter().zip(0..3) {
-        for (output, colour) in output.iter_mut().zip(rest) {
-            *output = on(lines[channel], colour[channel]);
-        }
+        *output = line.at(f32::from(level));
     }
 }
 
@@ -168,13 +204,36 @@ mod tests {
             mean: vec![0.5, 0.25],
             std: vec![0.5, 2.0],
         };
-        let image = Image::new(2, 1, 2, vec![0, 255, 51, 102]).unwrap();
+        let mut image = Image::new(2, 1, 2, vec![0, 255, 51, 102]).unwrap();
         let mut output = [0.0; 4];
         normalize
             .tables(2)
             .unwrap()
-            .write(&image, None, &mut output);
+            .write(&mut image, Colours::default(), &mut output);
         assert_eq!(output, [-1.0, -0.6, 0.375, 0.075]);
+    }
+
+    /// Numbers computed on lines are those of the tables; and it is lines that the usual settings are computed on.
+    #[test]
+    fn lines_give_what_tables_hold() {
+        let imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let cifar = ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]);
+        let levels = ([0.0; 3], [1.0 / 255.0; 3]);
+        for (mean, std) in [imagenet, cifar, levels, ([0.5; 3], [0.5; 3])] {
+            let normalize = Normalize {
+                mean: mean.into(),
+                std: std.into(),
+            };
+            let tables = normalize.tables(3).unwrap();
+            assert!(tables.lines.is_some(), "{normalize:?}");
+            // More than a strip, and not a whole number of them.
+            let pixels = (0..3 * 23 * 31).map(|i| (i * 7 % 256) as u8).collect();
+            let mut image = Image::new(23, 31, 3, pixels).unwrap();
+            let (mut found, mut expected) = (vec![0.0; 3 * 23 * 31], vec![1.0; 3 * 23 * 31]);
+            look_up(&tables.tables, &image, &mut expected);
+            tables.write(&mut image, Colours::default(), &mut found);
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

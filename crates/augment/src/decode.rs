@@ -318,25 +318,10 @@ fn crop(mut image: Image, part: Part, shrink: usize) -> Image {
         let size = [image.width(), image.height()].map(|side| side.div_ceil(shrink));
         crate::ops::shrink(&mut image, Size::new(size[0], size[1]), &mut scratch);
     }
-    let Part {
-        left,
-        top,
-        width,
-        height,
-    } = part;
-    if (width, height) != (image.width(), image.height()) {
-        image.rewrite(width, height, &mut scratch, |image, pixels| {
-            let channels = image.channels();
-            let rows = image.pixels().chunks_exact(image.width() * channels);
-            for (output, row) in pixels
-                .chunks_exact_mut(width * channels)
-                .zip(rows.skip(top))
-            {
-                output.copy_from_slice(&row[left * channels..][..width * channels]);
-            }
-        });
+    if (part.width, part.height) == (image.width(), image.height()) {
+        return image;
     }
-    image
+    image.part(part, scratch)
 }
 
 fn format(bytes: &[u8]) -> Result<ImageFormat, Error> {

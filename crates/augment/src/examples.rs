@@ -53,6 +53,12 @@ pub trait ImageSource: Send + Sync {
     /// pixels, so that nothing is allocated where sizes recur.
     fn read(&self, index: usize, memory: Vec<u8>) -> Result<Image, Error>;
 
+    /// Image `index`, if it lies in memory as one: then no more of it is copied than its first operations need, where
+    /// [`ImageSource::read`] would copy it whole.
+    fn image(&self, _index: usize) -> Option<&Image> {
+        None
+    }
+
     /// The bytes of the file that image `index` is in, where [`ImageSource::read`] would decode one: of a JPEG no more is
     /// decoded than its first operations need. `memory` is empty and may hold them.
     fn file(&self, _index: usize, _memory: Vec<u8>) -> Option<Result<ImageFile<'_>, Error>> {
@@ -83,6 +89,10 @@ impl<S: ImageSource + ?Sized> ImageSource for &S {
 
     fn read(&self, index: usize, memory: Vec<u8>) -> Result<Image, Error> {
         (**self).read(index, memory)
+    }
+
+    fn image(&self, index: usize) -> Option<&Image> {
+        (**self).image(index)
     }
 
     fn file(&self, index: usize, memory: Vec<u8>) -> Option<Result<ImageFile<'_>, Error>> {
@@ -175,7 +185,20 @@ impl<S: ImageSource> ExampleWriter for ImageWriter<'_, S> {
         pixels.clear();
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        let label = if let Some(file) = source.file(index, bytes) {
+        let label = if let Some(image) = source.image(index) {
+            let label = pipeline
+                .write_of(
+                    image,
+                    label,
+                    &mut pixels,
+                    stream,
+                    &mut self.memory,
+                    features,
+                )
+                .map_err(here)?;
+            (self.pixels, self.bytes) = (pixels, bytes);
+            label
+        } else if let Some(file) = source.file(index, bytes) {
             let ImageFile {
                 bytes,
                 colors,

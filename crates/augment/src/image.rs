@@ -1,6 +1,7 @@
 //! 8-bit images.
 
 use crate::Error;
+use crate::decode::Part;
 
 /// An 8-bit image: rows from the top, pixels from the left, channels interleaved.
 ///
@@ -71,7 +72,7 @@ impl Image {
         &self.pixels[(y * self.width + x) * self.channels..][..self.channels]
     }
 
-    /// Becomes an image of another size whose bytes `write` fills, given this one's, in a buffer
+    /// Becomes an image of another size whose bytes `write` fills, all of them, given this one's, in a buffer
     /// that is kept between images: no allocation where the sizes recur.
     pub(crate) fn rewrite(
         &mut self,
@@ -80,11 +81,32 @@ impl Image {
         scratch: &mut Vec<u8>,
         write: impl FnOnce(&Self, &mut [u8]),
     ) {
-        scratch.clear();
+        // What is left of an earlier image is overwritten.
         scratch.resize(width * height * self.channels, 0);
         write(self, scratch);
         std::mem::swap(&mut self.pixels, scratch);
         (self.width, self.height) = (width, height);
+    }
+
+    /// A copy of a part that lies inside, in `memory`.
+    pub(crate) fn part(&self, part: Part, mut memory: Vec<u8>) -> Self {
+        let Part {
+            left,
+            top,
+            width,
+            height,
+        } = part;
+        memory.clear();
+        let rows = self.pixels.chunks_exact(self.width * self.channels);
+        for row in rows.skip(top).take(height) {
+            memory.extend_from_slice(&row[left * self.channels..][..width * self.channels]);
+        }
+        Self {
+            width,
+            height,
+            channels: self.channels,
+            pixels: memory,
+        }
     }
 
     pub(crate) fn into_pixels(self) -> Vec<u8> {

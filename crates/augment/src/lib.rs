@@ -84,6 +84,7 @@ mod pipelines;
 mod sheet;
 mod size;
 mod stream;
+mod strip;
 mod viewed;
 mod views;
 mod words;

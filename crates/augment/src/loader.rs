@@ -51,6 +51,8 @@ pub struct Loader {
     options: LoaderOptions,
     /// Which shard of how many.
     shard: (usize, usize),
+    /// Whether shards that are one short begin again.
+    evenly: bool,
     mixing: Option<BatchMixing>,
 }
 
@@ -80,6 +82,7 @@ impl Loader {
             examples,
             options,
             shard: (0, 1),
+            evenly: false,
             mixing: None,
         })
     }
@@ -87,7 +90,8 @@ impl Loader {
     /// Takes only shard `shard` of `of`: of an epoch's order, which is that of the whole data, each `of`-th example. Shards
     /// are disjoint. With [`LoaderOptions::drop_last`] all have the same length, and fewer than `of` examples, others in
     /// each epoch, are in none; without it they are complete, and lengths differ by one at most. Step k of all shards
-    /// together holds the examples of step k of one loader with `of` times the batch size.
+    /// together holds the examples of step k of one loader with `of` times the batch size. [`Loader::sharded_evenly`] gives
+    /// shards that are complete and of the same length.
     ///
     /// # Errors
     /// If there is no such shard.
@@ -99,6 +103,22 @@ impl Loader {
         }
         self.shard = (shard, of);
         Ok(self)
+    }
+
+    /// As [`Loader::sharded`], but shards that would be one short take an example from the start of the epoch's order:
+    /// without [`LoaderOptions::drop_last`] all have the same length and together all examples, of which fewer than `of`
+    /// come again, others in each epoch if it is shuffled ([`Batch::samples`] tells which). So replicas that wait for each
+    /// other at every step take as many; what is to count each example once, as a measurement does, is for
+    /// [`Loader::sharded`].
+    ///
+    /// # Errors
+    /// If there is no such shard.
+    pub fn sharded_evenly(self, shard: usize, of: usize) -> Result<Self, Error> {
+        let sharded = self.sharded(shard, of)?;
+        Ok(Self {
+            evenly: true,
+            ..sharded
+        })
     }
 
     /// Mixes the examples of each batch, and their targets, which are shares of so many classes: a function of the seed, the
@@ -136,6 +156,7 @@ impl Loader {
         let (shard, of) = self.shard;
         match self.options.drop_last {
             true => self.examples.len() / of,
+            false if self.evenly => self.examples.len().div_ceil(of),
             false => self.examples.len().saturating_sub(shard).div_ceil(of),
         }
     }
@@ -164,7 +185,8 @@ impl Loader {
         }
         let (shard, of) = self.shard;
         if of > 1 {
-            let ours = order.into_iter().skip(shard).step_by(of);
+            // More than once round where there are fewer examples than shards.
+            let ours = order.iter().copied().cycle().skip(shard).step_by(of);
             order = ours.take(self.length()).collect();
         }
         let total = self.batches();
@@ -633,5 +655,43 @@ mod tests {
         let loader = Loader::new(Arc::new(numbers(3)), options(0, 0)).unwrap();
         let error = loader.sharded(2, 2).err().unwrap().to_string();
         assert!(error.contains("from 0 to below 2, found 2"), "{error}");
+    }
+
+    #[test]
+    fn even_shards_are_equal_and_complete_and_repeat_the_start() {
+        for (len, of) in [(30, 1), (30, 3), (31, 4), (33, 4), (2, 5), (0, 2)] {
+            for (epoch, drop_last) in [(0, false), (1, false), (1, true)] {
+                let samples = |shard, of, evenly| -> Vec<usize> {
+                    let options = LoaderOptions {
+                        batch_size: 1,
+                        drop_last,
+                        ..options(2, 3)
+                    };
+                    let loader = Loader::new(Arc::new(numbers(len)), options).unwrap();
+                    let loader = match evenly {
+                        true => loader.sharded_evenly(shard, of),
+                        false => loader.sharded(shard, of),
+                    }
+                    .unwrap();
+                    let batches = loader.epoch(epoch, 0).map(Result::unwrap);
+                    let found: Vec<_> = batches.map(|batch| batch.samples[0]).collect();
+                    assert_eq!(found.len(), loader.batches());
+                    found
+                };
+                let order = samples(0, 1, false);
+                let length = match drop_last {
+                    true => len / of,
+                    false => len.div_ceil(of),
+                };
+                for shard in 0..of {
+                    // The definition: the order, then again from its start.
+                    let expected = (0..length).map(|k| order[(k * of + shard) % len]);
+                    assert_eq!(samples(shard, of, true), expected.collect::<Vec<_>>());
+                    if drop_last {
+                        assert_eq!(samples(shard, of, true), samples(shard, of, false));
+                    }
+                }
+            }
+        }
     }
 }

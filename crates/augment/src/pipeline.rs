@@ -193,9 +193,7 @@ impl Pipeline {
             return Ok(image);
         }
         let plan = Plan::new(parameters, whole, image.channels(), exact);
-        if let Some(levels) = plan.run(&mut image, &mut scratch) {
-            levels.apply(&mut image);
-        }
+        plan.run(&mut image, &mut scratch).apply(&mut image);
         Ok(image)
     }
 
@@ -252,6 +250,29 @@ impl Checked {
         label
     }
 
+    /// Augments what an image's first operations take of it, then converts that. Returns its label. `pixels` is memory,
+    /// kept between images.
+    pub fn write_of(
+        &self,
+        image: &Image,
+        label: u32,
+        pixels: &mut Vec<u8>,
+        stream: Stream,
+        memory: &mut Memory,
+        output: &mut [f32],
+    ) -> Result<u32, String> {
+        let size = Size::new(image.width(), image.height());
+        self.admit(size, image.channels())?;
+        let label = self.draw(label, size, stream, &mut memory.parameters);
+        let mut plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
+        let part = plan.first(size).part(1, size);
+        let mut image = image.part(part, std::mem::take(pixels));
+        let last = plan.run(&mut image, &mut memory.scratch);
+        self.tables.write(&mut image, last, output);
+        *pixels = image.into_pixels();
+        Ok(label)
+    }
+
     /// Augments an image in place, then converts it. Returns its label.
     pub fn write(
         &self,
@@ -266,7 +287,7 @@ impl Checked {
         let label = self.draw(label, size, stream, &mut memory.parameters);
         let plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
         let last = plan.run(image, &mut memory.scratch);
-        self.tables.write(image, last.as_ref(), output);
+        self.tables.write(image, last, output);
         Ok(label)
     }
 
@@ -294,7 +315,7 @@ impl Checked {
         let image = file.decode_part(part, shrink, std::mem::take(pixels), &mut memory.jpeg);
         let mut image = image.map_err(|error| error.to_string())?;
         let last = plan.run(&mut image, &mut memory.scratch);
-        self.tables.write(&image, last.as_ref(), output);
+        self.tables.write(&mut image, last, output);
         *pixels = image.into_pixels();
         Ok(label)
     }

@@ -1,6 +1,7 @@
 //! Views of images as examples: a row holds all views of an image, then what each counts.
 
 use crate::convert::Tables;
+use crate::ops::Colours;
 use crate::views::View;
 use crate::{
     Error, ExampleWriter, Examples, ImageSource, Normalize, Operation, Pipeline, Sample, Size,
@@ -128,9 +129,16 @@ impl<S: ImageSource> ExampleWriter for ViewWriter<'_, S> {
             index,
             problem: error.to_string(),
         };
-        let image = source.read(index, Vec::new())?;
+        let read;
+        let image = match source.image(index) {
+            Some(image) => image,
+            None => {
+                read = source.read(index, Vec::new())?;
+                &read
+            }
+        };
         let image = before
-            .augment(&image, Stream::new(0, sample))
+            .augment(image, Stream::new(0, sample))
             .map_err(told)?;
         let (pictures, weights) = features.split_at_mut(self.images.most * numbers);
         pictures.fill(0.0);
@@ -140,7 +148,8 @@ impl<S: ImageSource> ExampleWriter for ViewWriter<'_, S> {
             .map_err(told)?;
         let places = pictures.chunks_exact_mut(numbers).zip(weights);
         for (view, (picture, weight)) in views.iter().zip(places) {
-            tables.write(&view.of(&image).map_err(told)?, None, picture);
+            let mut seen = view.of(&image).map_err(told)?;
+            tables.write(&mut seen, Colours::default(), picture);
             *weight = view.weight as f32;
         }
         Ok(source.label(index))

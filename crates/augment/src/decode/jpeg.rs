@@ -90,6 +90,13 @@ impl Plane {
         self.groups() * idct::LANES * self.side
     }
 
+    /// Makes all coefficients 0 that are transformed: of a block of fewer points, its lowest frequencies.
+    fn clear(&mut self) {
+        for group in self.coefficients.chunks_exact_mut(idct::GROUP) {
+            group[..self.side * BLOCK * idct::LANES].fill(0);
+        }
+    }
+
     /// Row `y` of the whole plane.
     fn row(&self, y: usize) -> &[u8] {
         let y = y - self.blocks[1][0] * self.side;
@@ -355,10 +362,10 @@ impl<'a> Jpeg<'a> {
             until_restart: self.restart,
         };
         for mcu_row in 0..end {
-            for plane in &mut *planes {
-                plane.coefficients.fill(0);
-            }
             let kept = mcu_row >= first;
+            if kept {
+                planes.iter_mut().for_each(Plane::clear);
+            }
             read_row(&mut place, &blocks, planes, self.restart, mcus_across, kept)?;
             if place.scan.ran_out() {
                 return None;

@@ -3,8 +3,7 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{Apply, Draw, point};
-use crate::Image;
+use super::{Apply, Colour, Draw, point};
 use crate::size::{Size, Sizes};
 
 /// y = ⌊255·(x − least)/(greatest − least)⌋ in each channel. A channel with one level stays as it is.
@@ -36,9 +35,8 @@ impl Apply for Autocontrast {
         Ok(size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        let tables: Vec<_> = point::histograms(image).iter().map(stretched).collect();
-        point::map_each(image, &tables);
+    fn colour(&self, _: usize) -> Option<Colour> {
+        Some(Colour::Counted(stretched))
     }
 }
 

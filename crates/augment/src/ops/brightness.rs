@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
 use super::point::Levels;
-use super::{Apply, Draw};
+use super::{Apply, Colour, Draw};
 use crate::size::{Size, Sizes};
 
 /// y = factor·x, the fraction dropped, clipped to 255: 0 is black, 1 the image itself.
@@ -46,7 +46,7 @@ impl Apply for AdjustBrightness {
         check::number("factor", self.factor, 0.0..=MOST_FACTOR).map(|()| size)
     }
 
-    fn levels(&self, _: usize) -> Option<Levels> {
-        Some(Levels::blend(0, self.factor as f32))
+    fn colour(&self, _: usize) -> Option<Colour> {
+        Some(Colour::Levels(Levels::blend(0, self.factor as f32)))
     }
 }

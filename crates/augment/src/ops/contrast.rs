@@ -4,9 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
-use super::point::{self, Levels};
-use super::{Apply, Draw};
-use crate::Image;
+use super::{Apply, Colour, Draw};
 use crate::size::{Size, Sizes};
 
 /// y = m + factor·(x − m), the fraction dropped, clipped, where m is the mean of the image's gray
@@ -48,25 +46,7 @@ impl Apply for AdjustContrast {
         check::number("factor", self.factor, 0.0..=MOST_FACTOR).map(|()| size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        Levels::blend(mean_gray(image), self.factor as f32).apply(image);
+    fn colour(&self, _: usize) -> Option<Colour> {
+        Some(Colour::Contrast(self.factor as f32))
     }
-}
-
-/// The mean of the gray levels, rounded to the nearest, a half upwards.
-fn mean_gray(image: &Image) -> u8 {
-    let sum: u64 = match image.channels() {
-        channels @ (1 | 2) => {
-            let levels = image.pixels().iter().step_by(channels);
-            levels.map(|&level| u64::from(level)).sum()
-        }
-        3 => point::gray_sum(image.pixels()),
-        _ => {
-            let pixels = image.pixels().as_chunks::<4>().0.iter();
-            let grays = pixels.map(|&[red, green, blue, _]| point::gray([red, green, blue]));
-            grays.map(u64::from).sum()
-        }
-    };
-    let count = (image.width() * image.height()) as u64;
-    ((2 * sum + count) / (2 * count)) as u8
 }

@@ -3,8 +3,7 @@
 use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
-use super::{Apply, Draw, point};
-use crate::Image;
+use super::{Apply, Colour, Draw, point};
 use crate::size::{Size, Sizes};
 
 /// y = ⌊(s/2 + Σ_(l < x) h(l))/s⌋ in each channel, where h(l) is how many pixels have level l and the
@@ -37,9 +36,8 @@ impl Apply for Equalize {
         Ok(size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        let tables: Vec<_> = point::histograms(image).iter().map(flat).collect();
-        point::map_each(image, &tables);
+    fn colour(&self, _: usize) -> Option<Colour> {
+        Some(Colour::Counted(flat))
     }
 }
 

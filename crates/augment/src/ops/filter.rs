@@ -197,6 +197,7 @@ impl Weights {
         let scale = axis.scale();
         let stretch = if antialias { scale.max(1.0) } else { 1.0 };
         let support = filter.support() * stretch;
+        let narrow = 1.0 / stretch; // multiplied by, as Pillow does
         let mut starts = Vec::with_capacity(axis.count + 1);
         let mut values = Vec::with_capacity(axis.count * (2.0 * support + 2.0) as usize);
         let mut shares: Vec<f64> = Vec::new();
@@ -205,8 +206,7 @@ impl Weights {
             let first = (centre - support + 0.5).max(0.0) as usize;
             let last = ((centre + support + 0.5) as usize).min(axis.length);
             shares.clear();
-            shares
-                .extend((first..last).map(|j| filter.weight((j as f64 - centre + 0.5) / stretch)));
+            shares.extend((first..last).map(|j| filter.weight((j as f64 - centre + 0.5) * narrow)));
             let sum: f64 = shares.iter().sum();
             starts.push((axis.start + first, values.len()));
             let unit = f64::from(1 << FRACTION);
@@ -244,12 +244,13 @@ impl Weights {
         let width = self.starts.len() - 1;
         let (from, to) = (inputs.start * CHANNELS, inputs.end * CHANNELS);
         // Columns of eight rows each: what is computed for one row is computed for all eight at once.
-        let mut columns = vec![0; (to - from).next_multiple_of(ROWS) * ROWS];
-        let mut outputs = vec![0; (width * CHANNELS).next_multiple_of(ROWS) * ROWS];
         let stride = width * CHANNELS;
+        let mut columns = vec![0; (to - from) * ROWS];
+        let mut outputs = vec![0; stride * ROWS];
+        // In place of rows that there are none of.
+        let mut nowhere = [const { Vec::new() }; ROWS];
         for (ys, pixels) in rows.chunks(ROWS).zip(pixels.chunks_mut(stride * ROWS)) {
-            let lines: [&[u8]; ROWS] =
-                std::array::from_fn(|i| &row(image, ys[i.min(ys.len() - 1)])[from..to]);
+            let lines = std::array::from_fn(|i| &row(image, ys[i.min(ys.len() - 1)])[from..to]);
             to_columns(lines, &mut columns);
             weigh::<LANES>(
                 &self.starts,
@@ -258,7 +259,14 @@ impl Weights {
                 &columns,
                 &mut outputs,
             );
-            to_rows(&outputs, stride, pixels);
+            let mut lines = pixels.chunks_exact_mut(stride);
+            let lines = nowhere.each_mut().map(|nowhere| {
+                lines.next().unwrap_or_else(|| {
+                    nowhere.resize(stride, 0);
+                    &mut nowhere[..]
+                })
+            });
+            to_rows(&outputs, lines);
         }
     }
 
@@ -274,125 +282,32 @@ const ROWS: usize = 8;
 
 /// The bytes of eight rows as columns of eight bytes.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn to_columns(lines: [&[u8]; ROWS], columns: &mut [u8]) {
-    let length = lines[0].len();
-    let blocks = columns.as_chunks_mut::<64>().0;
-    // Eight blocks of eight columns at a time.
-    let (groups, rest) = blocks.as_chunks_mut::<8>();
-    let whole = groups.len();
-    for (i, group) in groups.iter_mut().enumerate() {
-        let mut words = [[0; 8]; ROWS];
-        let at = 64 * i;
-        let inside = at + 64 <= length;
-        for line in 0..ROWS {
-            if inside && let Some(bytes) = lines[line][at..].first_chunk::<64>() {
-                for k in 0..8 {
-                    let bytes = bytes.as_chunks::<8>().0[k];
-                    words[line][k] = u64::from_le_bytes(bytes);
-                }
-            } else {
-                for k in 0..8 {
-                    words[line][k] = word(lines[line], at + 8 * k);
-                }
-            }
-        }
-        transpose(&mut words);
-        for (k, block) in group.iter_mut().enumerate() {
-            for (bytes, words) in block.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
-                *bytes = words[k].to_le_bytes();
-            }
-        }
-    }
-    for (i, block) in rest.iter_mut().enumerate() {
-        let mut words = [[0]; ROWS];
-        for (words, line) in words.iter_mut().zip(lines) {
-            *words = [word(line, 64 * whole + 8 * i)];
-        }
-        transpose(&mut words);
-        for (bytes, [word]) in block.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *bytes = word.to_le_bytes();
-        }
+fn to_columns(rows: [&[u8]; ROWS], columns: &mut [u8]) {
+    // A plain loop over slices of one length: compilers have the permutations for it.
+    let columns = columns.as_chunks_mut::<ROWS>().0;
+    let count = rows[0].len();
+    let [a, b, c, d, e, f, g, h] = rows.map(|row| &row[..count]);
+    let columns = &mut columns[..count];
+    for i in 0..count {
+        columns[i] = [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]];
     }
 }
 
-/// Eight bytes from a place on; what is missing of them is 0.
-#[inline(always)]
-fn word(line: &[u8], at: usize) -> u64 {
-    let rest = &line[at.min(line.len())..];
-    match rest.first_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => {
-            let mut bytes = [0; 8];
-            bytes[..rest.len()].copy_from_slice(rest);
-            u64::from_le_bytes(bytes)
-        }
-    }
-}
-
-/// Columns of eight bytes as rows of `stride` bytes; there may be fewer than eight.
+/// Columns of eight bytes as rows.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn to_rows(columns: &[u8], stride: usize, pixels: &mut [u8]) {
-    let blocks = columns.as_chunks::<64>().0;
-    let (groups, rest) = blocks.as_chunks::<8>();
-    for (i, group) in groups.iter().enumerate() {
-        let mut words = [[0; 8]; 8];
-        for (k, block) in group.iter().enumerate() {
-            for (words, bytes) in words.iter_mut().zip(block.as_chunks::<8>().0) {
-                words[k] = u64::from_le_bytes(*bytes);
-            }
-        }
-        transpose(&mut words);
-        for (row, words) in pixels.chunks_exact_mut(stride).zip(&words) {
-            let row = &mut row[64 * i..];
-            if let Some(row) = row.first_chunk_mut::<64>() {
-                for (bytes, word) in row.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-                    *bytes = word.to_le_bytes();
-                }
-            } else {
-                for (bytes, word) in row.chunks_mut(8).zip(words) {
-                    bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
-                }
-            }
-        }
-    }
-    for (i, block) in rest.iter().enumerate() {
-        let mut words = block
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|bytes| [u64::from_le_bytes(*bytes)]);
-        let mut words = std::array::from_fn(|_| words.next().unwrap_or_default());
-        transpose(&mut words);
-        let at = 64 * groups.len() + 8 * i;
-        for (row, [word]) in pixels.chunks_exact_mut(stride).zip(words) {
-            let row = &mut row[at.min(stride)..];
-            let length = row.len().min(8);
-            row[..length].copy_from_slice(&word.to_le_bytes()[..length]);
-        }
-    }
-}
-
-/// Transposes squares of 8×8 bytes, a line a word, `N` of them side by side: of pairs of lines 4, 2 and 1 apart the
-/// squares off the diagonal change places. Source: Warren, "Hacker's Delight", section 7-3.
-#[inline(always)]
-fn transpose<const N: usize>(words: &mut [[u64; N]; 8]) {
-    for (step, mask) in [
-        (4, 0x0000_0000_ffff_ffff),
-        (2, 0x0000_ffff_0000_ffff),
-        (1, 0x00ff_00ff_00ff_00ff_u64),
-    ] {
-        let shift = 8 * step;
-        for line in 0..8 {
-            if line & step != 0 {
-                continue;
-            }
-            for k in 0..N {
-                let (a, b) = (words[line][k], words[line + step][k]);
-                let changed = ((a >> shift) ^ b) & mask;
-                words[line + step][k] = b ^ changed;
-                words[line][k] = a ^ (changed << shift);
-            }
-        }
+fn to_rows(columns: &[u8], rows: [&mut [u8]; ROWS]) {
+    let columns = columns.as_chunks::<ROWS>().0;
+    let count = columns.len();
+    let [a, b, c, d, e, f, g, h] = rows.map(|row| &mut row[..count]);
+    for i in 0..count {
+        a[i] = columns[i][0];
+        b[i] = columns[i][1];
+        c[i] = columns[i][2];
+        d[i] = columns[i][3];
+        e[i] = columns[i][4];
+        f[i] = columns[i][5];
+        g[i] = columns[i][6];
+        h[i] = columns[i][7];
     }
 }
 

@@ -4,7 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::point::{self, Levels};
-use super::{Apply, Draw, check};
+use super::{Apply, Colour, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y = ⌊255.999·(x/255)^γ⌋: γ above 1 makes shadows darker, below 1 lighter, 1 keeps the image.
@@ -49,8 +49,8 @@ impl Apply for AdjustGamma {
         check::number("gamma", self.gamma, LEAST..=MOST).map(|()| size)
     }
 
-    fn levels(&self, _: usize) -> Option<Levels> {
+    fn colour(&self, _: usize) -> Option<Colour> {
         let power = |level| (255.999 * (f64::from(level) / 255.0).powf(self.gamma)) as u8;
-        Some(Levels::all(point::table(power)))
+        Some(Colour::Levels(Levels::all(point::table(power))))
     }
 }

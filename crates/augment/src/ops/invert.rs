@@ -4,7 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::point::{self, Levels};
-use super::{Apply, Draw};
+use super::{Apply, Colour, Draw};
 use crate::size::{Size, Sizes};
 
 /// y = 255 − x. Nothing is drawn.
@@ -35,7 +35,7 @@ impl Apply for Invert {
         Ok(size)
     }
 
-    fn levels(&self, _: usize) -> Option<Levels> {
-        Some(Levels::all(point::table(|level| !level)))
+    fn colour(&self, _: usize) -> Option<Colour> {
+        Some(Colour::Levels(Levels::all(point::table(|level| !level))))
     }
 }

@@ -4,7 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::point::{self, Levels};
-use super::{Apply, Draw, check};
+use super::{Apply, Colour, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y_c = x_c + 255·Σ_i p_ci·α_i·λ_i, rounded and clipped, the same for every pixel: λ_i are what the
@@ -98,14 +98,14 @@ impl Apply for ColorShift {
         Ok(size)
     }
 
-    fn levels(&self, channels: usize) -> Option<Levels> {
+    fn colour(&self, channels: usize) -> Option<Colour> {
         let shifted = self
             .shift
             .map(|shift| point::table(|level| (f64::from(level) + shift).round() as u8));
-        Some(match channels {
+        Some(Colour::Levels(match channels {
             1 | 2 => Levels::all(point::table(|level| level)),
             _ => Levels::each(shifted),
-        })
+        }))
     }
 }
 

@@ -7,6 +7,7 @@ mod brightness;
 mod center_crop;
 mod check;
 mod color_jitter;
+mod colours;
 mod combine;
 mod contrast;
 mod crop;
@@ -48,6 +49,7 @@ pub use blur::{Blurred, GaussianBlur};
 pub use brightness::{AdjustBrightness, Brightness};
 pub use center_crop::{CenterCrop, five_crop, ten_crop};
 pub use color_jitter::ColorJitter;
+pub(crate) use colours::{Colour, Colours};
 pub use combine::{Choice, OneOf, RandomApply, RandomOrder, SomeOf};
 pub use contrast::{AdjustContrast, Contrast};
 pub use crop::{PadMode, RandomCrop, Window};
@@ -69,7 +71,7 @@ pub use noise::{GaussianNoise, NoiseAdded};
 pub use pad::Pad;
 pub use perspective::{MovedCorners, Perspective};
 pub(crate) use plan::Plan;
-pub(crate) use point::{Levels, gray};
+pub(crate) use point::gray;
 pub use policy::{
     AugMix, AutoAugment, AutoAugmentPolicy, Chain, Dialect, MixedChains, PolicyStep, RandAugment,
     Transform, TrivialAugment, three_augment,
@@ -120,15 +122,15 @@ trait Apply {
     fn check(&self, size: Size) -> Result<Size, String>;
 
     /// Changes an image of a size that [`Apply::check`] accepts. `scratch` is memory to work in,
-    /// kept between images. What is all said by [`Apply::levels`] need say no more.
+    /// kept between images. What is all said by [`Apply::colour`] need say no more.
     fn apply(&self, image: &mut Image, _scratch: &mut Vec<u8>) {
-        if let Some(levels) = self.levels(image.channels()) {
-            levels.apply(image);
-        }
+        let mut colours = Colours::default();
+        colours.extend(self.colour(image.channels()));
+        colours.apply(image);
     }
 
-    /// What each level becomes in images of this many channels, if that is all that happens.
-    fn levels(&self, _channels: usize) -> Option<Levels> {
+    /// What each colour becomes in images of this many channels, if that is all that happens.
+    fn colour(&self, _channels: usize) -> Option<Colour> {
         None
     }
 
@@ -240,10 +242,10 @@ macro_rules! operations {
                 }
             }
 
-            /// See [`Apply::levels`].
-            pub(crate) fn levels(&self, channels: usize) -> Option<Levels> {
+            /// See [`Apply::colour`].
+            pub(crate) fn colour(&self, channels: usize) -> Option<Colour> {
                 match self {
-                    $(Self::$operation(parameters) => Apply::levels(parameters, channels),)*
+                    $(Self::$operation(parameters) => Apply::colour(parameters, channels),)*
                 }
             }
 

@@ -1,6 +1,6 @@
 //! What was drawn for one image, compiled: neighbouring crops, resizes and flips are one resampling, neighbouring
-//! affine maps one warp, neighbouring operations on levels one table a channel, and the last of those part of the
-//! conversion to numbers.
+//! affine maps one warp, neighbouring operations on colours one pass, and the last of those part of the conversion to
+//! numbers.
 //!
 //! Most of it changes no value and is always done. Where it does, `exact` leaves the steps as they are:
 //!
@@ -13,8 +13,8 @@
 
 use super::Parameters;
 use super::affine::AffineChain;
+use super::colours::Colours;
 use super::geometry::Geometry;
-use super::point::Levels;
 use crate::Image;
 use crate::size::Size;
 
@@ -22,13 +22,13 @@ use crate::size::Size;
 pub(crate) struct Plan<'a> {
     actions: Vec<Action<'a>>,
     /// What the conversion to numbers does first.
-    last: Option<Levels>,
+    last: Colours,
 }
 
 enum Action<'a> {
     Resample(Geometry),
     Warp(AffineChain),
-    Levels(Levels),
+    Colours(Colours),
     Step(&'a Parameters),
 }
 
@@ -37,15 +37,13 @@ impl<'a> Plan<'a> {
     pub fn new(parameters: &'a [Parameters], size: Size, channels: usize, exact: bool) -> Self {
         let mut plan = Self {
             actions: Vec::with_capacity(parameters.len()),
-            last: None,
+            last: Colours::default(),
         };
         let mut size = size;
         plan.add_all(parameters, &mut size, channels, exact);
-        if let Some(Action::Levels(levels)) = plan.actions.last()
-            && !levels.is_blend()
-            && let Some(Action::Levels(levels)) = plan.actions.pop()
-        {
-            plan.last = Some(levels);
+        match plan.actions.pop() {
+            Some(Action::Colours(colours)) => plan.last = colours,
+            action => plan.actions.extend(action),
         }
         plan
     }
@@ -67,10 +65,12 @@ impl<'a> Plan<'a> {
     }
 
     fn add(&mut self, step: &'a Parameters, size: &mut Size, channels: usize, exact: bool) {
-        if let Some(levels) = step.levels(channels) {
-            match self.actions.last_mut() {
-                Some(Action::Levels(before)) => before.then(&levels),
-                _ => self.actions.push(Action::Levels(levels)),
+        if let Some(colour) = step.colour(channels) {
+            if !matches!(self.actions.last(), Some(Action::Colours(_))) {
+                self.actions.push(Action::Colours(Colours::default()));
+            }
+            if let Some(Action::Colours(colours)) = self.actions.last_mut() {
+                colours.push(colour);
             }
             return;
         }
@@ -117,12 +117,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Does all but what the conversion to numbers does, which is what comes back.
-    pub fn run(self, image: &mut Image, scratch: &mut Vec<u8>) -> Option<Levels> {
+    pub fn run(self, image: &mut Image, scratch: &mut Vec<u8>) -> Colours {
         for action in self.actions {
             match action {
                 Action::Resample(geometry) => geometry.apply(image, scratch),
                 Action::Warp(chain) => chain.apply(image, scratch),
-                Action::Levels(levels) => levels.apply(image),
+                Action::Colours(colours) => colours.apply(image),
                 Action::Step(step) => step.apply(image, scratch),
             }
         }

@@ -4,6 +4,7 @@
 use multiversion::multiversion;
 
 use crate::Image;
+use crate::strip;
 
 /// What each level becomes.
 pub(super) type Table = [u8; 256];
@@ -51,8 +52,9 @@ impl Levels {
         }
     }
 
-    pub fn is_blend(&self) -> bool {
-        self.blend.is_some()
+    /// The a and the factor of the blend that these are, if they are one.
+    pub fn as_blend(&self) -> Option<(u8, f32)> {
+        self.blend
     }
 
     /// That of a colour channel.
@@ -87,95 +89,15 @@ impl Levels {
 
 /// [`blend`] in terms that every instruction set has for many numbers at once.
 #[inline(always)]
-fn blend_lane(a: f32, b: f32, factor: f32) -> u8 {
-    // From 2²³ on a number's last bits are those of its whole part.
-    const WHOLE: f32 = (1 << 23) as f32;
-    let blended = (a + factor * (b - a)).clamp(0.0, 255.0);
-    (blended.trunc() + WHOLE).to_bits() as u8
+pub(super) fn blend_lane(a: f32, b: f32, factor: f32) -> f32 {
+    (a + factor * (b - a)).clamp(0.0, 255.0).trunc()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn blend_all(levels: &mut [u8], a: u8, factor: f32) {
     let a = f32::from(a);
     for level in levels {
-        *level = blend_lane(a, f32::from(*level), factor);
-    }
-}
-
-/// Pixels that are computed together.
-const TOGETHER: usize = 16;
-
-/// The channels of some pixels of three, as numbers of 32 bits: those can be permuted on more machines than bytes.
-#[inline(always)]
-fn split(pixels: &[u8; 3 * TOGETHER]) -> [[i32; TOGETHER]; 3] {
-    let mut wide = [0; 3 * TOGETHER];
-    for i in 0..3 * TOGETHER {
-        wide[i] = i32::from(pixels[i]);
-    }
-    let mut channels = [[0; TOGETHER]; 3];
-    for i in 0..TOGETHER {
-        channels[0][i] = wide[3 * i];
-        channels[1][i] = wide[3 * i + 1];
-        channels[2][i] = wide[3 * i + 2];
-    }
-    channels
-}
-
-/// The gray of each pixel; see [`gray`].
-#[inline(always)]
-fn grays([red, green, blue]: &[[i32; TOGETHER]; 3]) -> [i32; TOGETHER] {
-    let mut grays = [0; TOGETHER];
-    for i in 0..TOGETHER {
-        grays[i] = (19_595 * red[i] + 38_470 * green[i] + 7_471 * blue[i] + 0x8000) >> 16;
-    }
-    grays
-}
-
-/// The sum of the grays of pixels of three channels.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn gray_sum(pixels: &[u8]) -> u64 {
-    let (blocks, rest) = pixels.as_chunks::<{ 3 * TOGETHER }>();
-    let mut total = 0;
-    // Sums of 2¹⁶ levels fit 31 bits.
-    for blocks in blocks.chunks(1 << 16) {
-        let mut sums = [0_i32; TOGETHER];
-        for block in blocks {
-            let grays = grays(&split(block));
-            for i in 0..TOGETHER {
-                sums[i] += grays[i];
-            }
-        }
-        for sum in sums {
-            total += sum as u64;
-        }
-    }
-    for colour in rest.as_chunks::<3>().0 {
-        total += u64::from(gray(*colour));
-    }
-    total
-}
-
-/// Blends the pixels' own grays with pixels of three channels.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn saturate(pixels: &mut [u8], factor: f32) {
-    let (blocks, rest) = pixels.as_chunks_mut::<{ 3 * TOGETHER }>();
-    for block in blocks {
-        let grays = grays(&split(block));
-        let mut each = [0; 3 * TOGETHER];
-        for i in 0..TOGETHER {
-            each[3 * i] = grays[i];
-            each[3 * i + 1] = grays[i];
-            each[3 * i + 2] = grays[i];
-        }
-        for i in 0..3 * TOGETHER {
-            block[i] = blend_lane(each[i] as f32, f32::from(block[i]), factor);
-        }
-    }
-    for colour in rest.as_chunks_mut::<3>().0 {
-        let gray = gray(*colour);
-        for level in colour {
-            *level = blend(gray, *level, factor);
-        }
+        *level = strip::level(blend_lane(a, f32::from(*level), factor));
     }
 }
 
@@ -233,10 +155,34 @@ pub(super) fn recolor(image: &mut Image, change: impl Fn([u8; 3]) -> [u8; 3]) {
 /// How often each level occurs in each colour channel.
 pub(super) fn histograms(image: &Image) -> Vec<[u32; 256]> {
     let channels = image.channels();
+    if channels == 3 {
+        return histograms_of_three(image.pixels()).into();
+    }
     let mut counts = vec![[0; 256]; color_channels(channels)];
     for pixel in image.pixels().chunks_exact(channels) {
         for (counts, &level) in counts.iter_mut().zip(pixel) {
             counts[usize::from(level)] += 1; // an image has at most 2²⁸ pixels
+        }
+    }
+    counts
+}
+
+/// Neighbours are counted apart: they are often alike, and a count is not ready for the next while it is written.
+fn histograms_of_three(pixels: &[u8]) -> [[u32; 256]; 3] {
+    let (mut counts, mut others) = ([[0; 256]; 3], [[0; 256]; 3]);
+    let (pairs, rest) = pixels.as_chunks::<6>();
+    for pair in pairs {
+        for channel in 0..3 {
+            counts[channel][usize::from(pair[channel])] += 1;
+            others[channel][usize::from(pair[3 + channel])] += 1;
+        }
+    }
+    for (counts, &level) in counts.iter_mut().zip(rest) {
+        counts[usize::from(level)] += 1;
+    }
+    for (counts, others) in counts.iter_mut().zip(&others) {
+        for (count, other) in counts.iter_mut().zip(others) {
+            *count += other;
         }
     }
     counts
@@ -297,7 +243,7 @@ mod tests {
             let [a, b] = [draws.below(256), draws.below(256)].map(|level| level as u8);
             let factor = (draws.between(-1.0, 2.0) * draws.between(0.0, 50.0)) as f32;
             let lane = blend_lane(f32::from(a), f32::from(b), factor);
-            assert_eq!(lane, blend(a, b, factor), "{a} {b} {factor}");
+            assert_eq!(lane, f32::from(blend(a, b, factor)), "{a} {b} {factor}");
         }
         assert_eq!(blend(100, 0, 3.0), 0);
         assert_eq!(blend(0, 100, 3.0), 255);

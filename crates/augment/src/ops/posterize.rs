@@ -4,7 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::point::{self, Levels};
-use super::{Apply, Draw, check};
+use super::{Apply, Colour, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y keeps the highest bits of x; the others become 0. With 0 bits all is black, with 8 the image
@@ -46,8 +46,10 @@ impl Apply for KeepBits {
         check::count("bits", usize::from(self.bits), 0..=8).map(|()| size)
     }
 
-    fn levels(&self, _: usize) -> Option<Levels> {
+    fn colour(&self, _: usize) -> Option<Colour> {
         let kept = !(0xFF_u32 >> self.bits) as u8;
-        Some(Levels::all(point::table(|level| level & kept)))
+        Some(Colour::Levels(Levels::all(point::table(|level| {
+            level & kept
+        }))))
     }
 }

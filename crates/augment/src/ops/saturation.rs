@@ -4,8 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
-use super::{Apply, Draw, point};
-use crate::Image;
+use super::{Apply, Colour, Draw};
 use crate::size::{Size, Sizes};
 
 /// y = g + factor·(x − g), the fraction dropped, clipped, where g is the pixel's own gray: 0 is the
@@ -47,15 +46,7 @@ impl Apply for AdjustSaturation {
         check::number("factor", self.factor, 0.0..=MOST_FACTOR).map(|()| size)
     }
 
-    fn apply(&self, image: &mut Image, _: &mut Vec<u8>) {
-        let factor = self.factor as f32;
-        if image.channels() == 3 {
-            point::saturate(image.pixels_mut(), factor);
-            return;
-        }
-        point::recolor(image, |colour| {
-            let gray = point::gray(colour);
-            colour.map(|level| point::blend(gray, level, factor))
-        });
+    fn colour(&self, _: usize) -> Option<Colour> {
+        Some(Colour::Saturation(self.factor as f32))
     }
 }

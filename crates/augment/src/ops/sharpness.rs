@@ -1,12 +1,14 @@
 //! Sharpness: a blend with the smoothed image.
 
 use evenkeel_random::Draws;
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, MOST_FACTOR};
 use super::{Apply, Draw, point};
 use crate::Image;
 use crate::size::{Size, Sizes};
+use crate::strip;
 
 /// y = s + factor·(x − s), the fraction dropped, clipped, where s is the mean of the 3×3 pixels
 /// around, the middle one counted five times: 0 is the smoothed image, 1 the image itself, above 1
@@ -61,18 +63,7 @@ impl Apply for AdjustSharpness {
             for (row, window) in rows.zip(image.pixels().windows(3 * stride).step_by(stride)) {
                 let (above, rest) = window.split_at(stride);
                 let (middle, below) = rest.split_at(stride);
-                for i in channels..stride - channels {
-                    let three = |row: &[u8]| {
-                        [row[i - channels], row[i], row[i + channels]]
-                            .iter()
-                            .map(|&level| u32::from(level))
-                            .sum::<u32>()
-                    };
-                    let level = middle[i];
-                    let sum = three(above) + three(middle) + three(below) + 4 * u32::from(level);
-                    let smooth = (sum + 6) / 13; // rounded: 13 is odd, so there are no halves
-                    row[i] = point::blend(smooth as u8, level, factor);
-                }
+                sharpen([above, middle, below], channels, factor, row);
                 if channels % 2 == 0 {
                     let opacity = middle.iter().skip(channels - 1).step_by(channels);
                     let levels = row.iter_mut().skip(channels - 1).step_by(channels);
@@ -80,6 +71,26 @@ impl Apply for AdjustSharpness {
                 }
             }
         });
+    }
+}
+
+/// All of a row but its first and last pixel.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn sharpen(rows: [&[u8]; 3], channels: usize, factor: f32, output: &mut [u8]) {
+    let count = output.len() - 2 * channels;
+    let output = &mut output[channels..][..count];
+    let [above, middle, below] = rows.map(|row| {
+        let [left, right] = [&row[..count], &row[2 * channels..][..count]];
+        [left, &row[channels..][..count], right]
+    });
+    for i in 0..count {
+        let mut sum = 4 * u16::from(middle[1][i]);
+        for row in [above, middle, below] {
+            sum += u16::from(row[0][i]) + u16::from(row[1][i]) + u16::from(row[2][i]);
+        }
+        let smooth = (sum + 6) / 13; // rounded: 13 is odd, so there are no halves
+        let level = f32::from(middle[1][i]);
+        output[i] = strip::level(point::blend_lane(f32::from(smooth), level, factor));
     }
 }
 

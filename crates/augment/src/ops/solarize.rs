@@ -4,7 +4,7 @@ use evenkeel_random::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::point::{self, Levels};
-use super::{Apply, Draw, check};
+use super::{Apply, Colour, Draw, check};
 use crate::size::{Size, Sizes};
 
 /// y = x below the threshold and 255 − x from it on: threshold 0 gives the negative, 256 the image
@@ -69,7 +69,7 @@ impl Apply for InvertFrom {
         check::count("threshold", usize::from(self.threshold), range).map(|()| size)
     }
 
-    fn levels(&self, _: usize) -> Option<Levels> {
+    fn colour(&self, _: usize) -> Option<Colour> {
         let inverted = |level: u8| {
             if u16::from(level) < self.threshold {
                 level
@@ -77,7 +77,7 @@ impl Apply for InvertFrom {
                 !level
             }
         };
-        Some(Levels::all(point::table(inverted)))
+        Some(Colour::Levels(Levels::all(point::table(inverted))))
     }
 }
 
@@ -102,7 +102,7 @@ impl Apply for AddToDark {
         Ok(size)
     }
 
-    fn levels(&self, _: usize) -> Option<Levels> {
+    fn colour(&self, _: usize) -> Option<Colour> {
         let brighter = |level: u8| {
             if level < 128 {
                 level.saturating_add(self.addition)
@@ -110,6 +110,6 @@ impl Apply for AddToDark {
                 level
             }
         };
-        Some(Levels::all(point::table(brighter)))
+        Some(Colour::Levels(Levels::all(point::table(brighter))))
     }
 }

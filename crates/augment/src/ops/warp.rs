@@ -1,6 +1,7 @@
 //! Resampling along a map: every output pixel fetches the input at coordinates of its own. Rotating,
 //! shearing, moving, perspective and elastic distortion are all this.
 
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::Image;
@@ -67,9 +68,13 @@ impl Reader<'_> {
         let (width, height) = (self.image.width(), self.image.height());
         let pixels = pixels.as_chunks_mut::<CHANNELS>().0;
         match self.interpolation {
-            Interpolation::Nearest => self.read(pixels, source, |u, v| {
-                input[v as usize * width + u as usize]
-            }),
+            Interpolation::Nearest => nearest(
+                input,
+                [width, height],
+                &[self.fill; CHANNELS],
+                &source,
+                pixels,
+            ),
             Interpolation::Bilinear => {
                 self.read(pixels, source, |u, v| bilinear(input, width, height, u, v))
             }
@@ -96,6 +101,43 @@ impl Reader<'_> {
                 } else {
                     [self.fill; CHANNELS]
                 };
+            }
+        }
+    }
+}
+
+/// Pixels whose places are computed together.
+const TOGETHER: usize = 256;
+
+/// The pixels that hold the points.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn nearest<const CHANNELS: usize, S: Fn(usize, usize) -> (f64, f64)>(
+    input: &[[u8; CHANNELS]],
+    [width, height]: [usize; 2],
+    fill: &[u8; CHANNELS],
+    source: &S,
+    pixels: &mut [[u8; CHANNELS]],
+) {
+    // From 2⁵² on a number's last bits are those of its whole part.
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    let (right, bottom) = (width as f64, height as f64);
+    let mut places = [0; TOGETHER];
+    for (y, row) in pixels.chunks_exact_mut(width).enumerate() {
+        for (part, pixels) in row.chunks_mut(TOGETHER).enumerate() {
+            let places = &mut places[..pixels.len()];
+            for i in 0..places.len() {
+                let (u, v) = source(part * TOGETHER + i, y);
+                // Of a coordinate that is no number, no comparison holds.
+                let inside = (u >= 0.0) & (u < right) & (v >= 0.0) & (v < bottom);
+                let place = v.trunc() * right + u.trunc() + WHOLE;
+                places[i] = if inside {
+                    place.to_bits() as u32
+                } else {
+                    u32::MAX
+                };
+            }
+            for (pixel, &place) in pixels.iter_mut().zip(&*places) {
+                *pixel = *input.get(place as usize).unwrap_or(fill);
             }
         }
     }
