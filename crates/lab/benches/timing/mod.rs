@@ -34,13 +34,19 @@ fn wanted(op: &str) -> bool {
     words.peek().is_none() || words.any(|word| op.contains(&word))
 }
 
+/// What runs before anything counts: a process, and a processor, are slow at first.
+const WARM_UP: Duration = Duration::from_millis(200);
+
 /// Warms up, repeats, and returns the times of each part in milliseconds, sorted.
 fn measure<const PARTS: usize>(
     repeats: usize,
     mut run: impl FnMut() -> [Duration; PARTS],
 ) -> [Vec<f64>; PARTS] {
-    for _ in 0..3 {
+    let start = Instant::now();
+    let mut runs = 0;
+    while runs < 3 || start.elapsed() < WARM_UP {
         run();
+        runs += 1;
     }
     let mut times = [const { Vec::new() }; PARTS];
     for _ in 0..repeats {

@@ -505,7 +505,7 @@ mod tests {
         ];
         let scored = wholes.map(|whole| (whole.clone(), gain(&whole)));
         let chosen = simplify(vec![scored.into(), Vec::new()], 3, |forms| {
-            let of = |forms: &Vec<SubPolicy>| forms.iter().map(|form| gain(form)).collect();
+            let of = |forms: &Vec<SubPolicy>| forms.iter().map(gain).collect();
             Ok(Some(forms.iter().map(of).collect()))
         });
         // Both rotations of the second earn their place: a third of its gain is the weaker one's.
