@@ -29,7 +29,7 @@ fn conv(examples: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize
 
 /// Of every class: none, one pixel, odd sizes, kernels of 1, 3, 5, 7 and oblong ones, strides,
 /// dilation, more padding than image, groups, depthwise, many images of one or several at a time (some of which are whole tiles), images that
-/// are handled in stripes, one image whose outputs are shared out, more weights than are handled at a time.
+/// are handled in stripes, one image whose outputs are shared out, more weights than are handled at a time, those that Winograd's way is for.
 fn cases() -> Vec<Conv2d> {
     let three = conv(3, [4, 5], [9, 11], [3, 3]);
     vec![
@@ -54,6 +54,14 @@ fn cases() -> Vec<Conv2d> {
         conv(20, [300, 40], [2, 2], [3, 3]),
         conv(67, [9, 64], [7, 6], [3, 3]),
         conv(65, [70, 33], [9, 8], [5, 3]),
+        conv(3, [32, 40], [29, 28], [3, 3]),
+        conv(34, [64, 65], [14, 14], [3, 3]),
+        conv(1, [130, 64], [30, 31], [3, 3]),
+        Conv2d {
+            padding: [(0, 1), (2, 0)],
+            groups: 2,
+            ..conv(2, [64, 64], [30, 28], [3, 3])
+        },
         Conv2d {
             stride: [2, 2],
             ..conv(64, [40, 32], [9, 8], [3, 3])

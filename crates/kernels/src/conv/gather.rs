@@ -60,6 +60,12 @@ pub(super) struct Tap {
     offset: usize,
 }
 
+impl Tap {
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+}
+
 /// A [`Tap`] before zeros and planes are counted.
 #[derive(Clone, Copy)]
 struct Seen {
@@ -166,6 +172,23 @@ impl Axis {
     /// Of the source.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Zeros before a plane.
+    pub fn before(&self) -> usize {
+        self.before
+    }
+
+    /// Whether each position of the target sees as many neighbours of the source, and the next sees the next ones.
+    pub fn is_plain(&self, neighbours: usize) -> bool {
+        let [class] = &self.classes[..] else {
+            return false;
+        };
+        let sees = |offset| class.taps.iter().any(|tap| tap.offset == offset);
+        self.apart == 1
+            && class.apart == 1
+            && class.taps.len() == neighbours
+            && (0..neighbours).all(sees)
     }
 
     /// The most of any class.

@@ -1,5 +1,7 @@
 //! Sums of a [`Gather`] over the channels of its source: a convolution, or its gradient by the input.
 
+mod winograd;
+
 use std::ops::Range;
 
 use super::gather::{Axis, Channels, Class, Gather};
@@ -10,6 +12,7 @@ use crate::Float;
 use crate::output::{Parts, build_parts};
 use crate::parallel;
 use crate::pool::Pooling;
+use winograd::Tiles;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
 const WEIGHTS: usize = 1 << 15;
@@ -75,6 +78,8 @@ enum Cut {
     /// Vectors of outputs, which are put in order afterwards. The values of this many images alternate: of as many
     /// as a tile has positions, a tile is one position, and leaves out the taps that see only zeros there.
     Deep { images: usize },
+    /// Winograd's products, 2×2 outputs at a time, in vectors of neighbouring tiles.
+    Winograd(Tiles),
 }
 
 /// Rows of positions, and tiles of a row, that see more than zeros under the same taps.
@@ -128,6 +133,18 @@ impl<'a, T: Float> Sums<'a, T> {
         examples: usize,
         work: usize,
     ) -> Self {
+        let cut = cut(gather, kernels, examples);
+        Self::with(cut, gather, kernels, bias, examples, work)
+    }
+
+    fn with(
+        cut: Cut,
+        gather: &'a Gather,
+        kernels: &Kernels<'_, T>,
+        bias: Option<&[T]>,
+        examples: usize,
+        work: usize,
+    ) -> Self {
         let machine = Machine::new::<T>();
         let &Kernels {
             groups,
@@ -135,17 +152,21 @@ impl<'a, T: Float> Sums<'a, T> {
             sources,
             ..
         } = kernels;
-        let cut = cut(gather, kernels, examples);
         let (images, block) = match cut {
             Cut::Wide => (1, machine.wide_outputs(outputs)),
             Cut::Deep { images } => (images, machine.lanes * machine.deep_vectors(outputs)),
+            Cut::Winograd(tiles) => (tiles.images, machine.wide_outputs(outputs)),
         };
         let blocks = outputs.div_ceil(block);
-        let stripe = stripe(gather, sources, images);
-        let splits = if images == 1 {
-            splits(kernels, block, examples)
-        } else {
-            1
+        let stripe = match cut {
+            Cut::Winograd(tiles) => tiles.stripe,
+            _ => stripe(gather, sources, images),
+        };
+        let splits = match cut {
+            // Each split transforms its inputs again.
+            Cut::Winograd(_) if images == 1 => splits(kernels, USUAL_BLOCK, examples),
+            _ if images == 1 => splits(kernels, block, examples),
+            _ => 1,
         };
         let classes = gather.down.classes.iter();
         let pairs = classes.flat_map(|down| {
@@ -158,14 +179,23 @@ impl<'a, T: Float> Sums<'a, T> {
         let pairs = pairs.map(|(down, across)| Pair {
             down,
             across,
-            weights: kernels.packed(down, across, block),
+            weights: match (cut, kernels.packed(down, across, block)) {
+                (Cut::Winograd(_), packed) => {
+                    winograd::transform_weights(&packed, [down, across], sources, block)
+                }
+                (_, packed) => packed,
+            },
             offsets: match cut {
                 Cut::Wide => gather.offsets(down, across, stripe, sources, 1),
                 Cut::Deep { .. } => Vec::new(),
+                Cut::Winograd(tiles) => {
+                    let positions = tiles.positions(machine.lanes);
+                    (0..sources).map(|source| source * positions).collect()
+                }
             },
             regions: match cut {
-                Cut::Wide => Vec::new(),
                 Cut::Deep { images } => regions(gather, down, across, stripe, images),
+                Cut::Wide | Cut::Winograd(_) => Vec::new(),
             },
         });
         let mut start = vec![T::ZERO; groups * blocks * block];
@@ -283,6 +313,12 @@ impl<'a, T: Float> Sums<'a, T> {
                 plane: image / (self.groups * outputs),
                 first_row: rows.start,
             };
+            if let Cut::Winograd(tiles) = &self.cut {
+                let channel = (first * self.groups + group) * self.sources;
+                let x = &x[channel * self.gather.source_size()..];
+                self.winograd(x, tiles, rows, &piece, planes, to);
+                continue;
+            }
             for row in rows.clone().step_by(self.stripe) {
                 let rows = row..(row + self.stripe).min(rows.end);
                 let channels = Channels {
@@ -294,16 +330,20 @@ impl<'a, T: Float> Sums<'a, T> {
                 // The planes are as large as those of a whole stripe.
                 let stripe = row..row + self.stripe;
                 self.gather.pad(x, &channels, &stripe, self.images, planes);
-                match self.cut {
-                    Cut::Wide => self.wide(planes, &rows, &piece, sums, to),
-                    Cut::Deep { .. } => self.deep(planes, &rows, &piece, sums, to),
+                if self.cut == Cut::Wide {
+                    self.wide(planes, &rows, &piece, sums, to);
+                } else {
+                    self.deep(planes, &rows, &piece, sums, to);
                 }
             }
         }
     }
 
-    /// Elements of the padded planes of a stripe.
+    /// Elements of the padded planes of a stripe, or all that Winograd's way uses.
     fn planes(&self) -> usize {
+        if let Cut::Winograd(tiles) = &self.cut {
+            return tiles.scratch(self.sources, self.block, self.machine.lanes);
+        }
         self.images * self.sources * self.gather.planes(self.stripe) + SLACK
     }
 
@@ -316,6 +356,7 @@ impl<'a, T: Float> Sums<'a, T> {
                     (self.gather.across.positions() * images).next_multiple_of(DEEP_POSITIONS);
                 self.stripe * row * self.block
             }
+            Cut::Winograd(_) => 0,
         }
     }
 
@@ -571,6 +612,9 @@ fn regions(
 /// The cut that has less to do. It depends on the shape alone, not on the machine's vectors: what [`Sums::of_with`]
 /// returns is of its parts.
 fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> Cut {
+    if let Some(tiles) = Tiles::new(gather, kernels.sources, kernels.outputs, examples) {
+        return Cut::Winograd(tiles);
+    }
     let machine = Machine::usual::<T>();
     let wide = (wide_work(gather, kernels, &machine), Cut::Wide);
     let deep = [1, 2, 4, DEEP_POSITIONS].into_iter().filter_map(|images| {

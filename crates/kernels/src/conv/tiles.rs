@@ -55,7 +55,7 @@ impl Machine {
     pub fn wide_outputs(&self, outputs: usize) -> usize {
         match outputs {
             1 => 1,
-            _ if self.registers >= MANY_REGISTERS => 8,
+            _ if self.registers >= MANY_REGISTERS => WIDE_OUTPUTS,
             _ => 4,
         }
     }
@@ -79,6 +79,9 @@ const MANY_REGISTERS: usize = 32;
 
 /// Vectors of outputs in a tile of [`Deep`] and [`Correlation`].
 const DEEP_VECTORS: usize = 2;
+
+/// Outputs of a wide tile, at most.
+pub(super) const WIDE_OUTPUTS: usize = 8;
 
 /// Vectors of neighbouring positions, which a wide tile has at most.
 pub(super) const WIDE_VECTORS: usize = 3;
@@ -104,7 +107,7 @@ impl<T: Float> WithSimd for Wide<'_, T> {
         match self.start.len() {
             1 => self.all::<S, 1>(simd),
             4 => self.all::<S, 4>(simd),
-            _ => self.all::<S, 8>(simd),
+            _ => self.all::<S, WIDE_OUTPUTS>(simd),
         }
     }
 }
@@ -113,11 +116,22 @@ impl<T: Float> Wide<'_, T> {
     #[inline(always)]
     fn all<S: Simd, const OUTPUTS: usize>(mut self, simd: S) {
         let vectors = self.to.len() / (OUTPUTS * lanes::<T, S>());
-        for first in (0..vectors).step_by(WIDE_VECTORS) {
+        let mut first = 0;
+        while first < vectors {
+            // Four are two and two, since a tile of one vector waits for each of its sums.
             match vectors - first {
-                1 => self.tile::<S, OUTPUTS, 1>(simd, first),
-                2 => self.tile::<S, OUTPUTS, 2>(simd, first),
-                _ => self.tile::<S, OUTPUTS, WIDE_VECTORS>(simd, first),
+                1 => {
+                    self.tile::<S, OUTPUTS, 1>(simd, first);
+                    first += 1;
+                }
+                2 | 4 => {
+                    self.tile::<S, OUTPUTS, 2>(simd, first);
+                    first += 2;
+                }
+                _ => {
+                    self.tile::<S, OUTPUTS, WIDE_VECTORS>(simd, first);
+                    first += WIDE_VECTORS;
+                }
             }
         }
     }
