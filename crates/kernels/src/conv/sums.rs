@@ -237,7 +237,16 @@ impl<'a, T: Float> Sums<'a, T> {
         build_parts(self.parts(size, 0), |part, to, scratch| {
             let images = to.len() * self.splits / size;
             let rows = 0..self.gather.down.positions();
-            self.part(x, part, images, &rows, scratch, to);
+            self.part(
+                x,
+                Part {
+                    index: part,
+                    images,
+                },
+                &rows,
+                scratch,
+                to,
+            );
             let channel = part % self.splits * (self.outputs / self.splits);
             (channel, finish(images, to))
         })
@@ -255,6 +264,15 @@ impl<'a, T: Float> Sums<'a, T> {
         if size == 0 {
             return Vec::new();
         }
+        if matches!(self.cut, Cut::Winograd(_)) && pooling.halves() {
+            let (pooled, _) = build_parts(self.parts(size, 0), |index, to, scratch| {
+                let images = to.len() * self.splits / size;
+                let rows = 0..2 * pooling.pooled.height;
+                let part = Part { index, images };
+                self.winograd(x, part, &rows, Some(&finish), scratch, to);
+            });
+            return pooled;
+        }
         let row = self.groups * self.outputs / self.splits * self.gather.target[1];
         let mut windows = pooling.pooled.height;
         let rows = |windows: usize| pooling.rows(&(0..windows)).len() + pooling.padding();
@@ -262,14 +280,14 @@ impl<'a, T: Float> Sums<'a, T> {
             windows = windows.div_ceil(2);
         }
         let band = self.images * row * rows(windows);
-        let (pooled, _) = build_parts(self.parts(size, band), |part, to, scratch| {
+        let (pooled, _) = build_parts(self.parts(size, band), |index, to, scratch| {
             let (band, scratch) = scratch.split_at_mut(band);
             let images = to.len() * self.splits / size;
             for first in (0..pooling.pooled.height).step_by(windows) {
                 let windows = first..(first + windows).min(pooling.pooled.height);
                 let rows = pooling.rows(&windows);
                 let band = &mut band[..images * row * rows.len()];
-                self.part(x, part, images, &rows, scratch, band);
+                self.part(x, Part { index, images }, &rows, scratch, band);
                 finish(band);
                 pooling.pool_rows(band, &windows, to);
             }
@@ -289,42 +307,19 @@ impl<'a, T: Float> Sums<'a, T> {
 
     /// The sums of some images of a part, of some rows of positions (of all, where the target has several classes of
     /// them), to `[images, groups, outputs, rows, width]`.
-    fn part(
-        &self,
-        x: &[T],
-        part: usize,
-        images: usize,
-        rows: &Range<usize>,
-        scratch: &mut [T],
-        to: &mut [T],
-    ) {
+    fn part(&self, x: &[T], part: Part, rows: &Range<usize>, scratch: &mut [T], to: &mut [T]) {
+        if matches!(self.cut, Cut::Winograd(_)) {
+            return self.winograd(x, part, rows, None, scratch, to);
+        }
         let (planes, sums) = scratch.split_at_mut(self.planes());
-        let first = part / self.splits * self.images;
-        let outputs = self.outputs / self.splits;
-        let blocks = self.outputs.div_ceil(self.block);
-        let image = to.len() / images;
         for group in 0..self.groups {
-            let piece = Piece {
-                images,
-                blocks: group * blocks + part % self.splits * (blocks / self.splits),
-                outputs,
-                group: group * image / self.groups,
-                image,
-                plane: image / (self.groups * outputs),
-                first_row: rows.start,
-            };
-            if let Cut::Winograd(tiles) = &self.cut {
-                let channel = (first * self.groups + group) * self.sources;
-                let x = &x[channel * self.gather.source_size()..];
-                self.winograd(x, tiles, rows, &piece, planes, to);
-                continue;
-            }
+            let piece = self.piece(&part, group, rows.start, to.len());
             for row in rows.clone().step_by(self.stripe) {
                 let rows = row..(row + self.stripe).min(rows.end);
                 let channels = Channels {
-                    first: (first * self.groups + group) * self.sources,
+                    first: piece.sources,
                     count: self.sources,
-                    images,
+                    images: part.images,
                     apart: self.groups * self.sources,
                 };
                 // The planes are as large as those of a whole stripe.
@@ -336,6 +331,24 @@ impl<'a, T: Float> Sums<'a, T> {
                     self.deep(planes, &rows, &piece, sums, to);
                 }
             }
+        }
+    }
+
+    /// What a part handles of a group, in an output of so many elements.
+    fn piece(&self, part: &Part, group: usize, first_row: usize, size: usize) -> Piece {
+        let outputs = self.outputs / self.splits;
+        let blocks = self.outputs.div_ceil(self.block);
+        let image = size / part.images;
+        let first = part.index / self.splits * self.images;
+        Piece {
+            images: part.images,
+            sources: (first * self.groups + group) * self.sources,
+            blocks: group * blocks + part.index % self.splits * (blocks / self.splits),
+            outputs,
+            group: group * image / self.groups,
+            image,
+            plane: image / (self.groups * outputs),
+            first_row,
         }
     }
 
@@ -504,9 +517,17 @@ impl<'a, T: Float> Sums<'a, T> {
     }
 }
 
+/// Some images, and of their outputs all or a share.
+struct Part {
+    index: usize,
+    images: usize,
+}
+
 /// What a part handles of a group.
 struct Piece {
     images: usize,
+    /// Of all channels of the source, the first of the first image.
+    sources: usize,
     /// The first block of outputs.
     blocks: usize,
     outputs: usize,

@@ -249,6 +249,11 @@ impl Pooling {
         start..end.saturating_sub(padding).min(self.planes.height)
     }
 
+    /// Whether it is [`Window::HALVING`].
+    pub fn halves(&self) -> bool {
+        self.window == Window::HALVING
+    }
+
     /// Rows that windows may reach over, before the image.
     pub fn padding(&self) -> usize {
         self.window.padding[0]
@@ -344,6 +349,12 @@ fn winner_of<T: Float>(first: (T, u32), second: (T, u32)) -> (T, u32) {
         if wins { second.0 } else { first.0 },
         if wins { second.1 } else { first.1 },
     )
+}
+
+/// The value of [`winner_of`].
+#[inline(always)]
+pub(crate) fn larger_of<T: Float>(first: T, second: T) -> T {
+    winner_of((first, 0), (second, 0)).0
 }
 
 /// A row of windows of [`Window::HALVING`]: one pass that reads two rows without a gap, which

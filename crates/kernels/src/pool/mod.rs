@@ -7,4 +7,4 @@ mod max;
 pub use avg::{AvgPool, avg_pool, avg_pool_backward};
 pub use global_avg::{global_avg_pool, global_avg_pool_backward};
 pub use max::{MaxPool, Planes, Window, max_pool, max_pool_backward};
-pub(crate) use max::{Pooling, Spread, max_pool_of};
+pub(crate) use max::{Pooling, Spread, larger_of, max_pool_of};

@@ -12,12 +12,13 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use super::{Gather, Piece, Sums};
+use super::{Cut, Gather, Part, Piece, Sums};
 use crate::Float;
 use crate::conv::ENOUGH_PARTS;
 use crate::conv::gather::Class;
 use crate::conv::tiles::{WIDE_OUTPUTS, WIDE_VECTORS, Wide};
 use crate::parallel;
+use crate::pool::larger_of;
 use crate::simd::LANES;
 
 /// Products of a tile.
@@ -30,6 +31,9 @@ const SLACK: usize = LANES;
 
 /// Places of a kernel.
 const TAPS: usize = 9;
+/// Changes values before they are pooled.
+type Finish<'a, T> = &'a dyn Fn(&mut [T]);
+
 /// With fewer channels the transforms take longer than they save; on smaller images than these, rows of tiles fill
 /// vectors less, and there must be more channels.
 const FEWEST: usize = 32;
@@ -112,87 +116,118 @@ impl Tiles {
     fn padded(&self) -> usize {
         2 * (self.stripe + 2) * self.pitch()
     }
-
-    /// The transformed inputs of a channel for these rows of the target, the first of which is even: see
-    /// [`transform_inputs`].
-    fn transform<T: Float>(
-        &self,
-        x: &[T],
-        gather: &Gather,
-        rows: &Range<usize>,
-        padded: &mut [T],
-        to: &mut [T],
-        step: usize,
-    ) {
-        let (pitch, width) = (self.pitch(), gather.across.size());
-        let down = rows.len().div_ceil(2);
-        padded.fill(T::ZERO);
-        let padded_rows = padded.chunks_exact_mut(2 * pitch).take(2 * down + 2);
-        for (row, padded) in padded_rows.enumerate() {
-            let from = (rows.start + row).checked_sub(gather.down.before());
-            if let Some(from) = from.filter(|&from| from < gather.down.size()) {
-                let x = &x[from * width..][..width];
-                split(x, gather.across.before(), padded, pitch);
-            }
-        }
-        transform_rows(padded, pitch, [down, self.across], to, step);
-    }
 }
 
 impl<T: Float> Sums<'_, T> {
-    /// The sums of a piece, from the images of its group on.
+    /// The sums of a part, of some rows of the target. If `finish` is given, it changes them, and they are pooled by
+    /// [`Window::HALVING`](crate::Window::HALVING): a window is a tile.
     pub(super) fn winograd(
+        &self,
+        x: &[T],
+        part: Part,
+        rows: &Range<usize>,
+        finish: Option<Finish<'_, T>>,
+        scratch: &mut [T],
+        to: &mut [T],
+    ) {
+        let Cut::Winograd(tiles) = &self.cut else {
+            unreachable!("sums in another way");
+        };
+        let positions = tiles.positions(self.machine.lanes);
+        let steps = [self.sources, self.block].map(|channels| channels * positions + SLACK);
+        let (inputs, scratch) = scratch.split_at_mut(PRODUCTS * steps[0]);
+        let (products, scratch) = scratch.split_at_mut(PRODUCTS * steps[1]);
+        let (padded, lines) = scratch.split_at_mut(tiles.padded());
+        for group in 0..self.groups {
+            let piece = self.piece(&part, group, rows.start, to.len());
+            // Tiles lie at even rows, whatever the rows that are wanted: the same bits for any.
+            for first in (rows.start - rows.start % 2..rows.end).step_by(tiles.stripe) {
+                let stripe = first..(first + tiles.stripe).min(rows.end);
+                self.transform(x, tiles, &stripe, &piece, padded, inputs);
+                let of_image = stripe.len().div_ceil(2) * tiles.across;
+                let used = (piece.images * of_image).next_multiple_of(self.machine.lanes);
+                for block in 0..piece.outputs.div_ceil(self.block) {
+                    self.multiply(piece.blocks + block, inputs, products, steps, used);
+                    for (index, output) in piece.block(block, self.block).enumerate() {
+                        let products = &products[index * used..];
+                        transform_outputs(products, steps[1], used, lines, finish.is_none());
+                        if let Some(finish) = finish {
+                            finish(lines);
+                            largest(lines);
+                        }
+                        let planes = &mut to[piece.group + output * piece.plane..];
+                        let planes = planes.chunks_mut(piece.image).take(piece.images);
+                        for (image, plane) in planes.enumerate() {
+                            let first = image * of_image;
+                            self.put_lines(lines, first, &stripe, &piece, finish.is_some(), plane);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The transformed inputs of all sources and images for these rows of the target, the first of which is even:
+    /// `[products, sources, images and tiles]`.
+    fn transform(
         &self,
         x: &[T],
         tiles: &Tiles,
         rows: &Range<usize>,
         piece: &Piece,
-        scratch: &mut [T],
-        to: &mut [T],
+        padded: &mut [T],
+        inputs: &mut [T],
     ) {
-        let lanes = self.machine.lanes;
-        let positions = tiles.positions(lanes);
-        let steps = [self.sources, self.block].map(|channels| channels * positions + SLACK);
-        let (inputs, scratch) = scratch.split_at_mut(PRODUCTS * steps[0]);
-        let (products, scratch) = scratch.split_at_mut(PRODUCTS * steps[1]);
-        let (padded, lines) = scratch.split_at_mut(tiles.padded());
-        let (upper, lower) = lines.split_at_mut(lines.len() / 2);
-        let [_, width] = self.gather.target;
-        let size = self.gather.source_size();
-        // Tiles lie at even rows, whatever the rows that are wanted: the same bits for any.
-        for first in (rows.start - rows.start % 2..rows.end).step_by(tiles.stripe) {
-            let stripe = first..(first + tiles.stripe).min(rows.end);
-            let of_image = stripe.len().div_ceil(2) * tiles.across;
-            // Source after source: a row of tiles is written in whole blocks of lanes, into what follows.
-            for source in 0..self.sources {
-                for image in 0..piece.images {
-                    let channel = image * self.groups * self.sources + source;
-                    let x = &x[channel * size..][..size];
-                    let inputs = &mut inputs[source * positions + image * of_image..];
-                    tiles.transform(x, self.gather, &stripe, padded, inputs, steps[0]);
-                }
-            }
-            let used = (piece.images * of_image).next_multiple_of(lanes);
-            for block in 0..piece.outputs.div_ceil(self.block) {
-                self.multiply(piece.blocks + block, inputs, products, steps, used);
-                for (index, output) in piece.block(block, self.block).enumerate() {
-                    let products = &products[index * used..];
-                    transform_outputs(products, steps[1], used, [&mut *upper, &mut *lower]);
-                    for image in 0..piece.images {
-                        let plane = piece.group + image * piece.image + output * piece.plane;
-                        let to = &mut to[plane..];
-                        for row in stripe.start.max(rows.start)..stripe.end {
-                            let line = if row.is_multiple_of(2) {
-                                &*upper
-                            } else {
-                                &*lower
-                            };
-                            let tile = image * of_image + (row - first) / 2 * tiles.across;
-                            let to = &mut to[(row - rows.start) * width..][..width];
-                            to.copy_from_slice(&line[2 * tile..][..width]);
-                        }
+        let Gather { down, across, .. } = self.gather;
+        let (size, width, pitch) = (self.gather.source_size(), across.size(), tiles.pitch());
+        let of_tiles = [rows.len().div_ceil(2), tiles.across];
+        let positions = tiles.positions(self.machine.lanes);
+        let step = inputs.len() / PRODUCTS;
+        // What is around an image is the same for all of them.
+        padded.fill(T::ZERO);
+        // Source after source: a row of tiles is written in whole blocks of lanes, into what follows.
+        for source in 0..self.sources {
+            for image in 0..piece.images {
+                let channel = piece.sources + image * self.groups * self.sources + source;
+                let x = &x[channel * size..][..size];
+                let padded_rows = padded.chunks_exact_mut(2 * pitch);
+                for (row, padded) in padded_rows.take(2 * of_tiles[0] + 2).enumerate() {
+                    let from = (rows.start + row).checked_sub(down.before());
+                    if let Some(from) = from.filter(|&from| from < down.size()) {
+                        let x = &x[from * width..][..width];
+                        split(x, across.before(), padded, pitch);
                     }
                 }
+                let first = source * positions + image * of_tiles[0] * of_tiles[1];
+                transform_rows(padded, pitch, of_tiles, &mut inputs[first..], step);
+            }
+        }
+    }
+
+    /// An image's outputs of a stripe of rows, whose tiles are those of the `lines` from the `first` on, to their plane.
+    fn put_lines(
+        &self,
+        lines: &[T],
+        first: usize,
+        stripe: &Range<usize>,
+        piece: &Piece,
+        halved: bool,
+        plane: &mut [T],
+    ) {
+        let [_, width] = self.gather.target;
+        let across = width.div_ceil(2);
+        if halved {
+            let lines = lines[first..].chunks(across);
+            let plane = plane[stripe.start / 2 * (width / 2)..].chunks_mut((width / 2).max(1));
+            for (to, line) in plane.zip(lines).take(stripe.len() / 2) {
+                to.copy_from_slice(&line[..width / 2]);
+            }
+        } else {
+            for row in stripe.start.max(piece.first_row)..stripe.end {
+                let line = row % 2 * (lines.len() / 2);
+                let tile = first + (row - stripe.start) / 2 * across;
+                let to = &mut plane[(row - piece.first_row) * width..][..width];
+                to.copy_from_slice(&lines[line + 2 * tile..][..width]);
             }
         }
     }
@@ -415,15 +450,18 @@ fn split<T: Float>(x: &[T], before: usize, padded: &mut [T], pitch: usize) {
     }
 }
 
-/// Tiles' outputs, Aᵀ m A, from their products: product k of tile j is `products`\[k·`step` + j\], its outputs go to
-/// places 2j and 2j + 1 of the two `rows`. Whole blocks of lanes are read and written.
+/// Tiles' outputs, Aᵀ m A, from their products: product k of tile j is `products`\[k·`step` + j\]. The two rows of
+/// outputs are the halves of `lines`: as they lie in an image, or, if those of a column do not `alternate` with those of
+/// the other, in quarters. Whole blocks of lanes are read and written.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn transform_outputs<T: Float>(
     products: &[T],
     step: usize,
     tiles: usize,
-    [upper, lower]: [&mut [T]; 2],
+    lines: &mut [T],
+    alternate: bool,
 ) {
+    let (upper, lower) = lines.split_at_mut(lines.len() / 2);
     for first in (0..tiles).step_by(LANES) {
         // Down: (m0 + m1 + m2, m1 − m2 − m3).
         let mut s = [[[T::ZERO; LANES]; 4]; 2];
@@ -438,22 +476,45 @@ fn transform_outputs<T: Float>(
             }
         }
         // And across.
-        let upper = &mut upper[2 * first..][..2 * LANES];
-        let lower = &mut lower[2 * first..][..2 * LANES];
-        for j in 0..LANES {
-            upper[2 * j] = s[0][0][j] + s[0][1][j] + s[0][2][j];
-            upper[2 * j + 1] = s[0][1][j] - s[0][2][j] - s[0][3][j];
-            lower[2 * j] = s[1][0][j] + s[1][1][j] + s[1][2][j];
-            lower[2 * j + 1] = s[1][1][j] - s[1][2][j] - s[1][3][j];
+        for (s, line) in s.iter().zip([&mut *upper, &mut *lower]) {
+            let mut y = [[T::ZERO; LANES]; 2];
+            for j in 0..LANES {
+                y[0][j] = s[0][j] + s[1][j] + s[2][j];
+                y[1][j] = s[1][j] - s[2][j] - s[3][j];
+            }
+            if alternate {
+                let line = &mut line[2 * first..][..2 * LANES];
+                for j in 0..LANES {
+                    line[2 * j] = y[0][j];
+                    line[2 * j + 1] = y[1][j];
+                }
+            } else {
+                let (left, right) = line.split_at_mut(line.len() / 2);
+                left[first..][..LANES].copy_from_slice(&y[0]);
+                right[first..][..LANES].copy_from_slice(&y[1]);
+            }
+        }
+    }
+}
+
+/// The largest of each tile's outputs, from the quarters of `lines`, to the first of them.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn largest<T: Float>(lines: &mut [T]) {
+    let quarter = lines.len() / 4;
+    let (first, others) = lines.split_at_mut(quarter);
+    for others in others.chunks_exact(quarter) {
+        for (largest, &value) in first.iter_mut().zip(others) {
+            *largest = larger_of(*largest, value);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cut, Kernels};
+    use super::super::Kernels;
     use super::*;
-    use crate::Conv2d;
+    use crate::pool::Pooling;
+    use crate::{Conv2d, Planes, Window};
     use evenkeel_random::Key;
 
     /// Whole numbers from −4 to 4, whose sums are exact in all ways of adding them.
@@ -466,9 +527,14 @@ mod tests {
 
     #[test]
     fn small_whole_numbers_are_exact() {
+        let overlapping = Window {
+            size: [3, 2],
+            stride: [1, 2],
+            padding: [1, 0],
+        };
         for (image, padding, [sources, outputs], images) in [
             ([2, 2], [(1, 1), (1, 1)], [1, 1], 1),
-            ([3, 4], [(0, 0), (0, 0)], [2, 3], 1),
+            ([4, 5], [(0, 0), (0, 0)], [2, 3], 1),
             ([5, 7], [(1, 1), (1, 1)], [3, 9], 2),
             ([7, 7], [(2, 2), (2, 2)], [4, 8], 3),
             ([9, 40], [(1, 0), (0, 2)], [2, 20], 1),
@@ -507,6 +573,19 @@ mod tests {
                 };
                 let found = of(Cut::Winograd(tiles)).of_with(&x, |_, _| ()).0;
                 assert_eq!(found, expected, "{conv:?} by {tiles:?}");
+                for window in [Window::HALVING, overlapping] {
+                    let planes = Planes {
+                        count: 5 * 2 * outputs,
+                        height: target[0],
+                        width: target[1],
+                    };
+                    let pooled = |cut| {
+                        let finish = |y: &mut [f32]| y.iter_mut().for_each(|y| *y = y.max(-1.0));
+                        of(cut).pooled(&x, finish, &Pooling::new(planes, window))
+                    };
+                    let (found, expected) = (pooled(Cut::Winograd(tiles)), pooled(Cut::Wide));
+                    assert_eq!(found, expected, "{conv:?} by {tiles:?}, {window:?}");
+                }
             }
         }
     }
