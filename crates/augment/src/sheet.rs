@@ -35,12 +35,17 @@ pub struct SheetView {
 }
 
 impl SheetView {
-    /// The view that this stream gives.
+    /// The view of an image with this label that this stream gives.
     ///
     /// # Errors
     /// If the pipeline does not fit the image.
-    pub fn new(pipeline: &Pipeline, image: &Image, stream: Stream) -> Result<Self, Error> {
-        let parameters = pipeline.draw(image.width(), image.height(), stream)?;
+    pub fn new(
+        pipeline: &Pipeline,
+        image: &Image,
+        label: u32,
+        stream: Stream,
+    ) -> Result<Self, Error> {
+        let parameters = pipeline.draw_for(label, image.width(), image.height(), stream)?;
         Ok(Self {
             image: Pipeline::replay(image, &parameters)?,
             parameters,
@@ -325,7 +330,7 @@ mod tests {
         let pipeline: Pipeline = toml::from_str(pipeline).unwrap();
         let view = |epoch| {
             let stream = Stream::new(1, Sample { epoch, index: 0 });
-            SheetView::new(&pipeline, &original, stream).unwrap()
+            SheetView::new(&pipeline, &original, 0, stream).unwrap()
         };
         SheetRow {
             title: vec![

@@ -1,7 +1,7 @@
 //! Sources of labelled data by name: images in files, archives, tables or memory, and tables of numbers; no engine.
 //!
 //! [`Source`] is what users write, such as `folder:photos` or `parquet:shards?label=fine_label`;
-//! [`Dataset::open`] reads it, [`check()`] looks for what would spoil a training, and [`originals()`] gives some
+//! [`Dataset::open`] reads it, [`check()`] looks for what would spoil a training, and [`Originals`] gives some
 //! training images as they are. What images in files have in common is told at [`ImageOptions`].
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,6 @@ pub use check::{Checked, ClassCount, Report, Statistics, check, rows};
 pub use dataset::{Dataset, Images, Kind, Split, Table};
 pub use error::Error;
 pub use files::{Files, FilesReport, Finding, FindingKind, ImageOptions, Unreadable};
-pub use originals::{Original, Originals, originals};
+pub use originals::{Original, Originals};
 pub use preparation::{preparation, unnormalized};
 pub use source::{ImageFiles, KNOWN, Known, Layout, Source};

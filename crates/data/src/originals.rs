@@ -78,6 +78,27 @@ impl Originals {
         self.len() == 0
     }
 
+    /// The classes, in the order of their labels.
+    pub fn classes(&self) -> &[String] {
+        match &self.0 {
+            Kept::Files(files) => files.classes(),
+            Kept::Memory { classes, .. } => classes,
+        }
+    }
+
+    /// Some images in order, chosen by the seed. Of those in files, only these are read.
+    ///
+    /// # Errors
+    /// If one cannot be read; names it.
+    pub fn choose(&self, count: usize, seed: u64) -> Result<Vec<Original>, Error> {
+        let mut indices: Vec<usize> = (0..self.len()).collect();
+        let key = Key::from_seed(seed).child("chosen");
+        key.draws().shuffle(&mut indices);
+        indices.truncate(count);
+        indices.sort_unstable();
+        indices.into_iter().map(|index| self.read(index)).collect()
+    }
+
     /// Image `index`, which must be there.
     ///
     /// # Errors
@@ -104,21 +125,4 @@ impl Originals {
             }
         }
     }
-}
-
-/// Some training images of a source in order, chosen by the seed. Of those in files, only these are read.
-///
-/// # Errors
-/// If the source cannot be read or is a table.
-pub fn originals(source: &Source, count: usize, seed: u64) -> Result<Vec<Original>, Error> {
-    let originals = Originals::open(source)?;
-    let mut indices: Vec<usize> = (0..originals.len()).collect();
-    let key = Key::from_seed(seed).child("chosen");
-    key.draws().shuffle(&mut indices);
-    indices.truncate(count);
-    indices.sort_unstable();
-    indices
-        .into_iter()
-        .map(|index| originals.read(index))
-        .collect()
 }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Original, Originals, Source};
+use crate::preview::with_classes;
 use crate::{Error, RecipeError};
 
 /// The manifest's name in the folder.
@@ -29,7 +30,7 @@ pub struct AugmentedCopy {
     pub index: usize,
     /// The training image's name in the source.
     pub name: String,
-    /// Its class.
+    /// Its class: that of the image, unless the pipeline exchanged it.
     pub class: String,
     /// The copy's number, from 0: what epoch of a training with this seed shows it.
     pub copy: u64,
@@ -95,6 +96,7 @@ pub fn augment(
             copies,
             seed,
         } => {
+            let pipeline = &with_classes(pipeline, &originals)?;
             let total = originals
                 .len()
                 .saturating_mul(usize::try_from(*copies).unwrap_or(usize::MAX));
@@ -191,14 +193,21 @@ impl Job<'_> {
         let unfit = |error: evenkeel_augment::Error| {
             Error::Unfit(format!("image {}: {error}", original.name))
         };
+        let wrong = |problem| Error::Unfit(format!("image {}: {problem}", original.name));
         let copy = match self {
             Self::Fresh(pipeline, seed, sample) => {
                 let (width, height) = (original.image.width(), original.image.height());
-                let parameters = pipeline.draw(width, height, Stream::new(seed, sample));
-                AugmentedCopy::new(&original, sample.epoch, parameters.map_err(unfit)?)
+                let stream = Stream::new(seed, sample);
+                let parameters = pipeline.draw_for(original.label, width, height, stream);
+                let parameters = parameters.map_err(unfit)?;
+                AugmentedCopy::new(&original, originals.classes(), sample.epoch, parameters)
+                    .map_err(&wrong)?
             }
             Self::Again(copy) => {
-                let expected = AugmentedCopy::new(&original, copy.copy, copy.parameters.clone());
+                let parameters = copy.parameters.clone();
+                let classes = originals.classes();
+                let expected = AugmentedCopy::new(&original, classes, copy.copy, parameters);
+                let expected = expected.map_err(&wrong)?;
                 if copy != expected {
                     return Err(Error::Unfit(format!(
                         "image {index}: the manifest tells of {} of class {}, the source has {} of class {}",
@@ -220,14 +229,18 @@ impl Job<'_> {
 }
 
 impl AugmentedCopy {
-    fn new(original: &Original, copy: u64, parameters: Vec<Parameters>) -> Self {
-        let Original {
-            name,
-            index,
-            class,
-            label,
-            ..
-        } = original;
+    fn new(
+        original: &Original,
+        classes: &[String],
+        copy: u64,
+        parameters: Vec<Parameters>,
+    ) -> Result<Self, String> {
+        let Original { name, index, .. } = original;
+        let label = Pipeline::label(&parameters, original.label);
+        let class = classes.get(label as usize).ok_or_else(|| {
+            let count = classes.len();
+            format!("parameters: expected a label below {count}, found {label}")
+        })?;
         // A class's name may be anything, a folder's may not.
         let plain = |c: char| c.is_alphanumeric() || " ._-+()".contains(c);
         let is_plain = !class.is_empty()
@@ -239,14 +252,14 @@ impl AugmentedCopy {
         } else {
             format!("class {label}")
         };
-        Self {
+        Ok(Self {
             file: format!("train/{folder}/{index}-{copy}.png"),
             index: *index,
             name: name.clone(),
             class: class.clone(),
             copy,
             parameters,
-        }
+        })
     }
 }
 
@@ -386,6 +399,60 @@ mod tests {
         }
     }
 
+    /// Classes by name: one whose images stay as they are, one whose mirrored images are of another class.
+    #[test]
+    fn copies_mind_their_class() {
+        let temp = tempfile::tempdir().unwrap();
+        let originals = Originals::open(&fixtures()).unwrap();
+        let [kept, from, to] = &originals.classes()[..] else {
+            panic!("expected three classes, found {:?}", originals.classes());
+        };
+        let text = format!(
+            "normalize = {{ mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }}\n[[operations]]\nop = \"label_aware\"\nexcept = [{kept:?}]\nleft_right = [[{from:?}, {to:?}]]\n\
+             operations = [{{ op = \"horizontal_flip\", probability = 1.0 }}]\n"
+        );
+        let path = temp.path().join("mirror.toml");
+        fs::write(&path, text).unwrap();
+        let pipeline = read_pipeline(path.to_str().unwrap()).unwrap();
+        let by = Augmenting::Pipeline {
+            pipeline: &pipeline,
+            copies: 1,
+            seed: 0,
+        };
+        let first = temp.path().join("first");
+        augment(&fixtures(), &by, &first, &mut |_, _| ()).unwrap();
+        for line in read_manifest(&first.join(MANIFEST)).unwrap() {
+            let line = line.unwrap();
+            let original = originals.read(line.index).unwrap();
+            let expected = match &original.class {
+                class if class == from => to,
+                class if class == to => from,
+                class => class,
+            };
+            assert_eq!(&line.class, expected);
+            let bytes = fs::read(first.join(&line.file)).unwrap();
+            let copy = decode(&bytes, Colors::Rgb, &DecodeLimits::default()).unwrap();
+            assert_eq!(copy == original.image, original.class == *kept);
+        }
+        let by = Augmenting::Manifest(&first.join(MANIFEST));
+        let again = temp.path().join("again");
+        augment(&fixtures(), &by, &again, &mut |_, _| ()).unwrap();
+        assert_eq!(files(&first), files(&again));
+
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace(&format!("{kept:?}"), "\"dog\"");
+        fs::write(&path, text).unwrap();
+        let by = Augmenting::Pipeline {
+            pipeline: &read_pipeline(path.to_str().unwrap()).unwrap(),
+            copies: 1,
+            seed: 0,
+        };
+        let error = augment(&fixtures(), &by, &temp.path().join("wrong"), &mut |_, _| ());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("\"dog\"") && error.contains(kept), "{error}");
+    }
+
     #[test]
     fn classes_of_any_name_stay_inside_the_folder() {
         let image = evenkeel_augment::Image::new(1, 1, 1, vec![0]).unwrap();
@@ -402,7 +469,9 @@ mod tests {
                 label: 3,
                 image: image.clone(),
             };
-            assert_eq!(AugmentedCopy::new(&original, 0, Vec::new()).file, folder);
+            let classes = vec![class.to_owned(); 4];
+            let copy = AugmentedCopy::new(&original, &classes, 0, Vec::new());
+            assert_eq!(copy.unwrap().file, folder);
         }
     }
 }

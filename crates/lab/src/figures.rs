@@ -101,7 +101,8 @@ fn sheet(data: &Dataset, operations: &[Operation], seed: u64) -> Result<Vec<Shee
             } else {
                 &original
             };
-            Ok(picture(&pipeline.augment(from, stream)?))
+            let drawn = pipeline.draw_for(class, from.width(), from.height(), stream)?;
+            Ok(picture(&Pipeline::replay_as(from, &drawn, pipeline.exact)?))
         });
         let views = views
             .collect::<Result<Vec<_>, Error>>()?

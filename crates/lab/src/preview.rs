@@ -7,7 +7,7 @@ use evenkeel_augment::{
     BUILT_IN_PIPELINES, Pipeline, Sample, SheetRow, SheetView, Stream, sheet, to_png,
 };
 
-use crate::data::{Source, originals};
+use crate::data::{Originals, Source};
 use crate::{Error, RecipeError};
 
 /// How much a sheet shows.
@@ -36,11 +36,13 @@ pub fn preview(
         seed,
     } = options;
     let mut rows = Vec::new();
-    for original in originals(source, samples, seed)? {
+    let originals = Originals::open(source)?;
+    let pipeline = with_classes(pipeline, &originals)?;
+    for original in originals.choose(samples, seed)? {
         let index = original.index;
         let view = |epoch| {
             let stream = Stream::new(seed, Sample { epoch, index });
-            SheetView::new(pipeline, &original.image, stream)
+            SheetView::new(&pipeline, &original.image, original.label, stream)
         };
         let views = (0..views as u64).map(view).collect::<Result<_, _>>();
         let views =
@@ -52,6 +54,12 @@ pub fn preview(
         });
     }
     Ok(to_png(&sheet(&rows)?)?)
+}
+
+/// A pipeline whose classes are those of a source.
+pub(crate) fn with_classes(pipeline: &Pipeline, originals: &Originals) -> Result<Pipeline, Error> {
+    let named = pipeline.with_classes(originals.classes());
+    named.map_err(|error| Error::Unfit(error.to_string()))
 }
 
 const MOST_BYTES: u64 = 1 << 20;

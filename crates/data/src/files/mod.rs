@@ -288,6 +288,10 @@ impl Unread {
         self.listing.train.len()
     }
 
+    pub fn classes(&self) -> &[String] {
+        &self.listing.classes
+    }
+
     pub fn read(&self, index: usize) -> Result<Original, Error> {
         let Listing {
             train,
@@ -316,7 +320,7 @@ mod tests {
 
     use super::*;
     use crate::preparation;
-    use crate::{Checked, FindingKind, Source, check, originals};
+    use crate::{Checked, FindingKind, Originals, Source, check};
 
     /// A file of the fixtures that are compared with Pillow.
     fn fixture(name: &str) -> Vec<u8> {
@@ -676,7 +680,8 @@ mod tests {
     fn originals_are_chosen_by_the_seed() {
         let folder = photos();
         let names = |seed| -> Vec<String> {
-            let originals = originals(&source(folder.path()), 3, seed).unwrap();
+            let originals = Originals::open(&source(folder.path())).unwrap();
+            let originals = originals.choose(3, seed).unwrap();
             originals
                 .into_iter()
                 .map(|original| original.name)
@@ -684,8 +689,10 @@ mod tests {
         };
         assert_eq!(names(1), names(1));
         assert!((2..9).any(|seed| names(seed) != names(1)));
-        assert_eq!(originals(&source(folder.path()), 99, 0).unwrap().len(), 8);
-        let built_in = originals(&Source::FashionMnist10k, 2, 0).unwrap();
+        let all = Originals::open(&source(folder.path())).unwrap();
+        assert_eq!(all.choose(99, 0).unwrap().len(), 8);
+        let built_in = Originals::open(&Source::FashionMnist10k).unwrap();
+        let built_in = built_in.choose(2, 0).unwrap();
         assert_eq!((built_in.len(), built_in[0].image.width()), (2, 28));
     }
 }

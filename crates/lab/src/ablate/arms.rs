@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use evenkeel_augment::{Operation, Pipeline, Size};
+use evenkeel_augment::{Operation, Pipeline, Size, name_classes};
 use evenkeel_nn::NormKind;
 use evenkeel_nn::decay::Decay;
 use serde::Deserialize;
@@ -77,7 +77,11 @@ impl ArmSet {
     /// If the data cannot be read.
     pub fn arms(&self, recipe: &Recipe) -> Result<Vec<Arm>, Error> {
         let data = Dataset::open_with(&recipe.data.source.parse()?, &recipe.images())?;
-        Ok((self.make)(recipe, &data.kind))
+        let mut recipe = recipe.clone();
+        let operations = name_classes(&recipe.augment.operations, &data.classes);
+        recipe.augment.operations =
+            operations.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
+        Ok((self.make)(&recipe, &data.kind))
     }
 }
 
