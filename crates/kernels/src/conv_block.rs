@@ -1,4 +1,4 @@
-//! Convolution, batch norm, activation and max pooling as one: what follows the convolution reads its output as
+//! Convolution, batch norm, activation and pooling as one: what follows the convolution reads its output as
 //! few times as it can, and nothing between them is kept but that output.
 //!
 //! Forward: the moments of each channel are summed while the convolution's output is in cache; normalizing,
@@ -9,13 +9,22 @@ use std::borrow::Cow;
 
 use crate::conv::conv2d_moments;
 use crate::norm::{batch_norm_apply_part, batch_norm_train_backward_of};
-use crate::pool::{Spread, max_pool_of};
+use crate::pool::{Spread, global_avg_pool_of, max_pool_of, share};
 use crate::{
     Activation, Affine, Channels, Conv2d, Float, Gradients, MaxPool, Planes, Window,
     batch_norm_apply, batch_norm_train_backward, conv2d_input_gradient, conv2d_weight_gradient,
 };
 
-/// A convolution without a bias, batch norm, an activation, and perhaps max pooling.
+/// What a block ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPool {
+    /// The largest value under each window.
+    Max(Window),
+    /// The mean over all positions: one is left.
+    GlobalAvg,
+}
+
+/// A convolution without a bias, batch norm, an activation, and perhaps pooling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvBlock {
     /// The convolution.
@@ -25,7 +34,7 @@ pub struct ConvBlock {
     /// After the norm.
     pub activation: Activation,
     /// After that.
-    pub pool: Option<Window>,
+    pub pool: Option<BlockPool>,
 }
 
 /// What [`conv_block_train`] returns.
@@ -78,8 +87,15 @@ impl ConvBlock {
     /// If the kernel does not fit the input or the windows do not fit what it gives.
     pub fn output(&self) -> Result<Planes, String> {
         let convolved = self.convolved()?;
-        self.pool
-            .map_or(Ok(convolved), |window| window.output(convolved))
+        match self.pool {
+            None => Ok(convolved),
+            Some(BlockPool::Max(window)) => window.output(convolved),
+            Some(BlockPool::GlobalAvg) => Ok(Planes {
+                height: 1,
+                width: 1,
+                ..convolved
+            }),
+        }
     }
 
     fn checked(&self) -> (Planes, Channels) {
@@ -122,11 +138,20 @@ pub fn conv_block_train<T: Float>(
             output: batch_norm_apply(&convolved, shape, &mean, &r, affine, activation),
             winners: Vec::new(),
         },
-        Some(window) => max_pool_of(planes, window, |slabs| {
-            let part =
-                batch_norm_apply_part(&convolved, shape, slabs, &mean, &r, affine, activation);
-            Cow::Owned(part)
-        }),
+        Some(pool) => {
+            let part = |slabs| {
+                let part =
+                    batch_norm_apply_part(&convolved, shape, slabs, &mean, &r, affine, activation);
+                Cow::Owned(part)
+            };
+            match pool {
+                BlockPool::Max(window) => max_pool_of(planes, window, part),
+                BlockPool::GlobalAvg => MaxPool {
+                    output: global_avg_pool_of(shape, part),
+                    winners: Vec::new(),
+                },
+            }
+        }
     };
     ConvBlockForward {
         output,
@@ -179,7 +204,16 @@ pub fn conv_block_backward<T: Float>(
         shift,
     } = match block.pool {
         None => batch_norm_train_backward(convolved, dy, shape, mean, r, affine, activation),
-        Some(window) => {
+        Some(BlockPool::GlobalAvg) => {
+            let (n, c, s) = (shape.n, shape.c, shape.s);
+            assert_eq!(dy.len(), n * c, "dy: expected [{n}, {c}] values");
+            let share: T = share(s);
+            let dy = |example: usize, channel: usize, slab: &mut [T]| {
+                slab.fill(dy[example * c + channel] * share);
+            };
+            batch_norm_train_backward_of(convolved, dy, shape, mean, r, affine, activation)
+        }
+        Some(BlockPool::Max(window)) => {
             let spread = Spread::new(planes, window);
             spread.check(dy, winners);
             let dy = |example: usize, channel: usize, slab: &mut [T]| {

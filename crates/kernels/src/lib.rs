@@ -26,8 +26,8 @@ pub use conv::{
     conv2d_weight_gradient,
 };
 pub use conv_block::{
-    ConvBlock, ConvBlockForward, ConvBlockGradients, ConvBlockState, conv_block_backward,
-    conv_block_train,
+    BlockPool, ConvBlock, ConvBlockForward, ConvBlockGradients, ConvBlockState,
+    conv_block_backward, conv_block_train,
 };
 pub use float::Float;
 pub use noise::{

@@ -3,19 +3,22 @@
 mod support;
 
 use evenkeel_kernels::{
-    Activation, Affine, Channels, Conv2d, ConvBlock, ConvBlockState, Float, MaxPool, Window,
-    batch_norm_train, batch_norm_train_backward, conv_block_backward, conv_block_train, conv2d,
-    conv2d_activated, conv2d_input_gradient, conv2d_weight_gradient, max_pool, max_pool_backward,
+    Activation, Affine, BlockPool, Channels, Conv2d, ConvBlock, ConvBlockState, Float, MaxPool,
+    Window, batch_norm_train, batch_norm_train_backward, conv_block_backward, conv_block_train,
+    conv2d, conv2d_activated, conv2d_input_gradient, conv2d_weight_gradient, global_avg_pool,
+    global_avg_pool_backward, max_pool, max_pool_backward,
 };
 use support::{assert_close, bits, to_f64, values, with_pools};
 
 const EPSILON: f64 = 1e-5;
+const HALVING: Option<BlockPool> = Some(BlockPool::Max(Window::HALVING));
+const AVERAGE: Option<BlockPool> = Some(BlockPool::GlobalAvg);
 
 fn block(
     examples: usize,
     channels: [usize; 2],
     image: [usize; 2],
-    pool: Option<Window>,
+    pool: Option<BlockPool>,
 ) -> ConvBlock {
     ConvBlock {
         conv: Conv2d {
@@ -48,18 +51,22 @@ fn cases() -> Vec<ConvBlock> {
     };
     vec![
         block(2, [1, 1], [1, 1], None),
-        block(0, [2, 3], [6, 6], Some(Window::HALVING)),
-        block(3, [2, 3], [7, 9], Some(Window::HALVING)),
+        block(0, [2, 3], [6, 6], HALVING),
+        block(3, [2, 3], [7, 9], HALVING),
         block(3, [2, 3], [7, 9], None),
-        block(3, [5, 40], [8, 8], Some(Window::HALVING)),
-        block(3, [5, 40], [9, 7], Some(overlapping)),
+        block(3, [5, 40], [8, 8], HALVING),
+        block(3, [5, 40], [9, 7], Some(BlockPool::Max(overlapping))),
         block(37, [5, 40], [9, 7], None),
-        block(5, [4, 20], [3, 3], Some(Window::HALVING)),
-        block(130, [3, 32], [14, 14], Some(Window::HALVING)),
+        block(5, [4, 20], [3, 3], HALVING),
+        block(130, [3, 32], [14, 14], HALVING),
+        block(2, [1, 1], [1, 1], AVERAGE),
+        block(0, [2, 3], [6, 6], AVERAGE),
+        block(3, [2, 3], [7, 9], AVERAGE),
+        block(37, [5, 40], [9, 7], AVERAGE),
         ConvBlock {
             conv: strided,
             activation: Activation::None,
-            ..block(3, [4, 6], [9, 11], Some(overlapping))
+            ..block(3, [4, 6], [9, 11], Some(BlockPool::Max(overlapping)))
         },
     ]
 }
@@ -153,7 +160,11 @@ impl<T: Float> Case<T> {
         let norm = batch_norm_train(&convolved, shape, affine, EPSILON, activation);
         let (output, gradient) = match self.block.pool {
             None => (norm.output.clone(), self.dy.clone()),
-            Some(window) => {
+            Some(BlockPool::GlobalAvg) => (
+                global_avg_pool(&norm.output, shape),
+                global_avg_pool_backward(&self.dy, shape),
+            ),
+            Some(BlockPool::Max(window)) => {
                 let MaxPool { output, winners } = max_pool(&norm.output, planes, window);
                 let gradient = max_pool_backward(&self.dy, &winners, planes, window);
                 (output, gradient)
@@ -231,14 +242,18 @@ fn pooled_cases() -> Vec<ConvBlock> {
     };
     let mut cases = cases();
     cases.extend([
-        block(128, [8, 64], [14, 14], Some(Window::HALVING)),
-        block(65, [8, 64], [7, 5], Some(window(3, 2, 1))),
-        block(1, [3, 64], [31, 33], Some(Window::HALVING)),
-        block(2, [3, 40], [95, 83], Some(Window::HALVING)),
-        block(2, [3, 40], [95, 83], Some(window(3, 2, 1))),
-        block(1, [2, 24], [120, 70], Some(window(5, 3, 2))),
-        block(1, [2, 24], [120, 70], Some(window(2, 5, 0))),
-        block(1, [1, 3], [2, 2], Some(window(2, 1, 1))),
+        block(128, [8, 64], [14, 14], HALVING),
+        block(65, [8, 64], [7, 5], Some(BlockPool::Max(window(3, 2, 1)))),
+        block(1, [3, 64], [31, 33], HALVING),
+        block(2, [3, 40], [95, 83], HALVING),
+        block(1, [3, 64], [31, 33], AVERAGE),
+        block(2, [32, 40], [29, 28], HALVING),
+        block(2, [32, 40], [29, 28], AVERAGE),
+        block(2, [1, 17], [301, 300], AVERAGE),
+        block(2, [3, 40], [95, 83], Some(BlockPool::Max(window(3, 2, 1)))),
+        block(1, [2, 24], [120, 70], Some(BlockPool::Max(window(5, 3, 2)))),
+        block(1, [2, 24], [120, 70], Some(BlockPool::Max(window(2, 5, 0)))),
+        block(1, [1, 3], [2, 2], Some(BlockPool::Max(window(2, 1, 1)))),
     ]);
     cases
 }
@@ -258,7 +273,15 @@ fn an_activated_convolution_is_one_its_activation_and_pooling() {
             let planes = block.convolved().expect("a kernel that fits");
             let expected = match block.pool {
                 None => activated,
-                Some(window) => max_pool(&activated, planes, window).output,
+                Some(BlockPool::Max(window)) => max_pool(&activated, planes, window).output,
+                Some(BlockPool::GlobalAvg) => {
+                    let shape = Channels {
+                        n: conv.examples,
+                        c: conv.channels[1],
+                        s: planes.height * planes.width,
+                    };
+                    global_avg_pool(&activated, shape)
+                }
             };
             let run =
                 || conv2d_activated(&case.x, &case.weight, bias, conv, activation, block.pool);
@@ -272,14 +295,14 @@ fn an_activated_convolution_is_one_its_activation_and_pooling() {
 #[should_panic(expected = "a window of 2×2 does not fit images of 1×3")]
 fn windows_that_do_not_fit_are_refused() {
     let case = Case::<f32>::new(block(2, [2, 3], [1, 3], None));
-    let (conv, pool) = (&case.block.conv, Some(Window::HALVING));
+    let (conv, pool) = (&case.block.conv, HALVING);
     conv2d_activated(&case.x, &case.weight, None, conv, Activation::None, pool);
 }
 
 #[test]
 #[should_panic(expected = "dy: expected [6, 4, 5] values")]
 fn a_gradient_of_another_length_is_refused() {
-    let case = Case::<f32>::new(block(2, [2, 3], [8, 10], Some(Window::HALVING)));
+    let case = Case::<f32>::new(block(2, [2, 3], [8, 10], HALVING));
     let forward = conv_block_train(&case.x, &case.weight, case.affine(), &case.block);
     let state = ConvBlockState {
         convolved: &forward.convolved,

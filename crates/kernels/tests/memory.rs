@@ -2,7 +2,7 @@
 //! One test, in a binary of its own, since all allocations of the process are counted.
 
 use evenkeel_kernels::{
-    Activation, Affine, AvgPool, Channels, Conv2d, ConvBlock, ConvBlockState, DropBlock,
+    Activation, Affine, AvgPool, BlockPool, Channels, Conv2d, ConvBlock, ConvBlockState, DropBlock,
     DropConnect, Dropout, GaussianDropout, Planes, RowNorm, RowStatistics, Rows, Scaling, Window,
     avg_pool, avg_pool_backward, batch_norm_train, batch_norm_train_backward, conv_block_backward,
     conv_block_train, conv2d, conv2d_activated, conv2d_input_gradient, conv2d_weight_gradient,
@@ -220,7 +220,7 @@ fn convolutions() {
             || conv2d_weight_gradient(&x, &dy, &conv),
         );
         // What is pooled is never whole in memory.
-        let pool = Some(Window::HALVING);
+        let pool = Some(BlockPool::Max(Window::HALVING));
         let pooled = size_of::<f32>() * examples * channels[1] * (height / 2) * (width / 2);
         bounded(&format!("{what}, pooled"), pooled, scratch, || {
             conv2d_activated(&x, &weight, None, &conv, Activation::Relu, pool)
@@ -231,7 +231,11 @@ fn convolutions() {
 /// Forward, the convolution's output besides; backward, the gradient by it. What the norm gives is never whole in
 /// memory where it is pooled.
 fn blocks() {
-    for pool in [None, Some(Window::HALVING)] {
+    for pool in [
+        None,
+        Some(BlockPool::Max(Window::HALVING)),
+        Some(BlockPool::GlobalAvg),
+    ] {
         let conv = Conv2d {
             examples: 64,
             channels: [32, 64],
@@ -259,7 +263,8 @@ fn blocks() {
         let convolved = size_of::<f32>() * 64 * 64 * 784;
         let (pooled, winners) = match pool {
             None => (convolved, 0),
-            Some(_) => (convolved / 4, convolved / 16),
+            Some(BlockPool::Max(_)) => (convolved / 4, convolved / 16),
+            Some(BlockPool::GlobalAvg) => (convolved / 784, 0),
         };
         let scratch = THREADS * 2 * MIB + 3 * of_weight;
         let what = format!("{block:?}");

@@ -5,9 +5,11 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use evenkeel_kernels::Activation;
+use evenkeel_kernels::{Activation, BlockPool};
 
-use crate::{Conv2d, Conv2dConfig, MaxPool2d, MaxPool2dConfig, Norm, NormKind, Pass};
+use crate::{
+    Conv2d, Conv2dConfig, GlobalAvgPool, MaxPool2d, MaxPool2dConfig, Norm, NormKind, Pass,
+};
 
 /// Configuration of a [`ConvBlock`].
 #[derive(Config, Debug)]
@@ -109,6 +111,28 @@ impl ConvBlock {
     }
 }
 
+impl ConvBlock {
+    /// [`forward`](Self::forward), followed by [`GlobalAvgPool`]: the end of a net without a dense head. Where the block
+    /// is one operation, so is this: what is averaged is never whole in memory at test, and never stored in training.
+    ///
+    /// # Shapes
+    /// - input: `[N, C, height, width]`
+    /// - output: `[N, C_out]`
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_averaged(&self, input: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        if let (Some(Norm::Batch(norm)), None) = (&self.norm, &self.pool) {
+            let output = norm.forward_block(&self.conv, Some(BlockPool::GlobalAvg), &input, pass);
+            if let Some(output) = output {
+                let [examples, channels, _, _] = output.dims();
+                return output.reshape([examples, channels]);
+            }
+        }
+        GlobalAvgPool.forward(self.forward(input, pass))
+    }
+}
+
 /// What a [`ConvBlock`] of these layers gives: for nets whose layers have other names.
 ///
 /// # Panics
@@ -121,8 +145,8 @@ pub fn conv_norm(
     pass: &Pass,
 ) -> Tensor<4> {
     if let Norm::Batch(norm) = norm {
-        let window = pool.map(MaxPool2d::window);
-        if let Some(output) = norm.forward_block(conv, window, &input, pass) {
+        let pool = pool.map(|pool| BlockPool::Max(pool.window()));
+        if let Some(output) = norm.forward_block(conv, pool, &input, pass) {
             return output;
         }
     }

@@ -8,8 +8,8 @@ use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::tensor::{Device, FloatDType, Tensor};
 use evenkeel_nn::{
-    Activation, ConvBlock, ConvBlockConfig, MaxPool2dConfig, Norm, NormKind, Observation, Observer,
-    Pass, initialize,
+    Activation, ConvBlock, ConvBlockConfig, GlobalAvgPool, MaxPool2dConfig, Norm, NormKind,
+    Observation, Observer, Pass, initialize,
 };
 use support::layers::autodiff;
 use support::{message, plain, random_of, running, tracked, values};
@@ -75,10 +75,17 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
 
 /// The output, the gradients by input, weight, γ and β of Σ y·g for some g, and the running statistics.
 fn run(config: &ConvBlockConfig, pass: &Pass) -> Vec<Vec<f32>> {
+    run_by(config, |block, x| block.forward(x, pass))
+}
+
+fn run_by<const D: usize>(
+    config: &ConvBlockConfig,
+    forward: impl Fn(&ConvBlock, Tensor<4>) -> Tensor<D>,
+) -> Vec<Vec<f32>> {
     let device = autodiff();
     let block = block(config, &device);
     let x = input(&device).require_grad();
-    let y = block.forward(x.clone(), pass);
+    let y = forward(&block, x.clone());
     let g = random_of(8, y.dims(), &device).sin();
     let gradients = (y.clone() * g).sum().backward();
     let Some(Norm::Batch(norm)) = &block.norm else {
@@ -147,6 +154,26 @@ fn at_test_the_norm_is_folded_into_the_convolution() {
         let folded = block.forward(input(&plain()), &Pass::test());
         let expected = block.forward(input(&plain()), &apart(Pass::test()));
         assert_close(&format!("{config:?}"), &values(folded), &values(expected));
+    }
+}
+
+/// With and without a pooling of its own, in training and at test.
+#[test]
+fn its_average_is_that_of_its_layers() {
+    let average =
+        |block: &ConvBlock, x, pass: Pass| GlobalAvgPool.forward(block.forward(x, &apart(pass)));
+    for config in configs() {
+        let pass = || Pass::train(1, 2);
+        let found = run_by(&config, |block, x| block.forward_averaged(x, &pass()));
+        let expected = run_by(&config, |block, x| average(block, x, pass()));
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_close(&format!("{i} of {config:?}"), found, expected);
+        }
+        let block = block(&config, &plain());
+        block.forward(input(&plain()), &pass());
+        let found = block.forward_averaged(input(&plain()), &Pass::test());
+        let expected = average(&block, input(&plain()), Pass::test());
+        assert_close(&format!("{config:?}"), &values(found), &values(expected));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::norm::{Channels, Moments, channel_moments_of_part};
 use crate::parallel;
 use crate::pool::Pooling;
 use crate::simd::LaneSums;
-use crate::{Planes, Window};
+use crate::{BlockPool, Planes};
 
 use gather::Gather;
 use sums::{Kernels, Sums};
@@ -150,8 +150,8 @@ pub fn conv2d<T: Float>(x: &[T], weight: &[T], bias: Option<&[T]>, conv: &Conv2d
     convolve(x, weight, bias, conv, |_, _| ()).0
 }
 
-/// [`conv2d`], followed by an activation and perhaps [`max_pool`](crate::max_pool): what is pooled is never whole in
-/// memory.
+/// [`conv2d`], followed by an activation and perhaps [`max_pool`](crate::max_pool) or
+/// [`global_avg_pool`](crate::global_avg_pool): what is pooled is never whole in memory.
 ///
 /// # Panics
 /// As [`conv2d`], or if the windows do not fit its output: see [`Window::output`].
@@ -161,14 +161,15 @@ pub fn conv2d_activated<T: Float>(
     bias: Option<&[T]>,
     conv: &Conv2d,
     activation: Activation,
-    pool: Option<Window>,
+    pool: Option<BlockPool>,
 ) -> Vec<T> {
     let [height, width] = conv.checked_output();
     with_activation!(activation, |activation| {
         let activate = |y: &mut [T]| y.iter_mut().for_each(|y| *y = activation.forward(*y));
         with_sums(x, weight, bias, conv, |sums| match pool {
             None => sums.of_with(x, |_, y| activate(y)).0,
-            Some(window) => {
+            Some(BlockPool::GlobalAvg) => sums.averaged(x, activate),
+            Some(BlockPool::Max(window)) => {
                 let planes = Planes {
                     count: conv.examples * conv.channels[1],
                     height,

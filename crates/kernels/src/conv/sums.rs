@@ -11,7 +11,7 @@ use super::{ENOUGH_PARTS, PLANES};
 use crate::Float;
 use crate::output::{Parts, build_parts};
 use crate::parallel;
-use crate::pool::Pooling;
+use crate::pool::{Pooling, write_means};
 use winograd::Tiles;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
@@ -20,6 +20,8 @@ const WEIGHTS: usize = 1 << 15;
 const USUAL_BLOCK: usize = 32;
 /// Elements of a part's target that are in use at a time before they are pooled.
 const BAND: usize = 1 << 17;
+/// Elements of a part's target that are in use at a time before they are averaged.
+const MOST_AVERAGED: usize = 1 << 20;
 /// A tile reads beyond the last position of a plane, at most so much.
 const SLACK: usize = WIDE_VECTORS * 16;
 
@@ -293,6 +295,32 @@ impl<'a, T: Float> Sums<'a, T> {
             }
         });
         pooled
+    }
+
+    /// The mean over all positions of each plane of the target, which `finish` changes before and which is never whole in
+    /// memory, unless its planes are large: one part of it a thread is.
+    pub fn averaged(&self, x: &[T], finish: impl Fn(&mut [T]) + Sync + Send) -> Vec<T> {
+        let (size, area) = (self.groups * self.outputs, self.gather.target_size());
+        if size == 0 {
+            return Vec::new();
+        }
+        let whole = self.images * size / self.splits * area;
+        if whole > MOST_AVERAGED {
+            let (y, _) = self.of_with(x, |_, y| finish(y));
+            let mut means = vec![T::ZERO; y.len() / area];
+            write_means(&y, area, &mut means);
+            return means;
+        }
+        let (means, _) = build_parts(self.parts(size, whole), |index, to, scratch| {
+            let (whole, scratch) = scratch.split_at_mut(whole);
+            let images = to.len() * self.splits / size;
+            let whole = &mut whole[..to.len() * area];
+            let rows = 0..self.gather.down.positions();
+            self.part(x, Part { index, images }, &rows, scratch, whole);
+            finish(whole);
+            write_means(whole, area, to);
+        });
+        means
     }
 
     /// How an output of `size` elements an image is cut, and what its parts use besides `more` elements.

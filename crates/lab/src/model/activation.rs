@@ -27,6 +27,11 @@ impl Nonlinearity {
         }
     }
 
+    /// Whether that is all of it.
+    pub(super) fn is_fused(self) -> bool {
+        self == Self::Relu
+    }
+
     /// What is left to do after [`fused`](Self::fused). It rises, so that it may come after a max pool as well.
     pub(super) fn rest<const D: usize>(self, x: Tensor<D>, pass: &Pass) -> Tensor<D> {
         let (name, y) = match self {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Float, Int, Tensor};
-use evenkeel_kernels::{Activation, ConvBlock, Moments, Window};
+use evenkeel_kernels::{Activation, BlockPool, ConvBlock, Moments};
 
 use super::affine::{self, Affine};
 use super::group::{GroupNorm, GroupNormConfig};
@@ -225,7 +225,7 @@ impl BatchNorm {
     pub(crate) fn forward_block(
         &self,
         conv: &Conv2d,
-        pool: Option<Window>,
+        pool: Option<BlockPool>,
         input: &Tensor<4>,
         pass: &Pass,
     ) -> Option<Tensor<4>> {

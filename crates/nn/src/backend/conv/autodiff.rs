@@ -5,10 +5,10 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
-use burn::backend::ops::ActivationOps;
+use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::DType;
-use evenkeel_kernels::{Activation, Conv2d, ConvBlock};
+use burn::tensor::{DType, Shape};
+use evenkeel_kernels::{Activation, BlockPool, Conv2d, ConvBlock};
 
 use super::ConvOperations;
 use crate::backend::no_second_derivative;
@@ -102,7 +102,11 @@ impl<B: ConvOperations + PoolOperations, C: CheckpointStrategy> ConvOperations f
         };
         match block.pool {
             None => y,
-            Some(window) => Self::max_pool(y, window).0,
+            Some(BlockPool::Max(window)) => Self::max_pool(y, window).0,
+            Some(BlockPool::GlobalAvg) => {
+                let shape = Shape::new([block.conv.examples, block.conv.channels[1], 1, 1]);
+                Self::float_reshape(Self::global_avg_pool(y), shape)
+            }
         }
     }
 

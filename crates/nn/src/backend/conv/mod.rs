@@ -23,7 +23,7 @@ pub trait ConvOperations: Backend {
         conv: Conv2d,
     ) -> FloatTensor<Self>;
 
-    /// A block whose norm is folded into its weight and bias: `convolution`, an activation, and perhaps max pooling.
+    /// A block whose norm is folded into its weight and bias: `convolution`, an activation, and perhaps pooling.
     fn folded_block(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -73,7 +73,7 @@ pub(crate) fn convolution(
     ))
 }
 
-/// [`convolution`], an activation and perhaps max pooling, on a device that has kernels: the block's norm is folded
+/// [`convolution`], an activation and perhaps pooling, on a device that has kernels: the block's norm is folded
 /// into `weight` and `bias`.
 pub(crate) fn folded_block(
     x: Tensor<4>,

@@ -1,4 +1,4 @@
-//! Convolution, batch norm, activation and max pooling as one operation. It has kernels on the CPU alone; elsewhere
+//! Convolution, batch norm, activation and pooling as one operation. It has kernels on the CPU alone; elsewhere
 //! the layers run one after another.
 
 mod autodiff;
