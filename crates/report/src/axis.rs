@@ -71,7 +71,10 @@ impl Axis {
         };
         axis.ticks = ticks
             .into_iter()
-            .map(|tick| (tick, label(tick, tick)))
+            .map(|tick| match (1e-4..1e5).contains(&tick) {
+                true => (tick, label(tick, tick)),
+                false => (tick, format!("{tick:.0e}").replace('-', "−")),
+            })
             .collect();
         axis
     }
@@ -116,7 +119,7 @@ impl Axis {
     }
 
     /// The library's round numbers within the span. It compares sums of steps with an absolute tolerance of 2⁻⁵²: that
-    /// leaves the last number out where they are large, and never ends where they are tiny. So it gets the span in
+    /// leaves numbers out where they are large, and finds none where they are tiny. So it gets the span in
     /// units that make it at most 0.01, and rounding errors much smaller than that.
     fn round_numbers(&self, most: usize) -> Vec<f64> {
         let (low, high) = (self.span.start, self.span.end);
@@ -246,6 +249,9 @@ mod tests {
             .map(|tick| axis.format_ext(tick))
             .collect::<Vec<_>>();
         assert_eq!(told, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        let axis = Axis::logarithmic([1e-6, 1e7].into_iter());
+        let told: Vec<&str> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(told, ["1e−6", "0.0001", "0.01", "1", "100", "10000", "1e6"]);
         let axis = Axis::logarithmic([0.01, 10.0].into_iter());
         assert_eq!(ticks(&axis), [0.01, 0.1, 1.0, 10.0]);
         // The library alone has no number here.

@@ -173,7 +173,7 @@ pub enum Grid {
     Y,
 }
 
-/// A chart with its axes drawn: values go to it as they are.
+/// The axes of a chart, and the room around it.
 pub struct Frame<'a> {
     pub x: Axis,
     pub y: Axis,
@@ -185,6 +185,7 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// Draws axes, ticks and grid. What is drawn on the chart then is in the axes' own values.
     pub fn draw<'a>(self, area: &Area<'a>) -> Result<Chart<'a>, Failure> {
         let left = match self.y.longest() {
             0 => SIDE,

@@ -11,14 +11,15 @@ use crate::canvas::{Area, BOTTOM, Chart, Failure, Frame, Grid, Role, TEXT, WIDTH
 use crate::figure;
 use crate::number::{label, number};
 
-const HEIGHT: u32 = 2900;
+/// Without what is below the horizontal axis.
+const HEIGHT: u32 = 2400;
 /// Holds the vertical axis' name.
 const TOP: u32 = 300;
-/// For names of places, which are written aslant.
-const NAMES: u32 = 920;
 const MOST_NAMES: usize = 24;
-/// How far a character of them reaches to the left, and how much room the labels of the vertical axis leave them.
+/// Names are written aslant: how far a character takes them to the left and down, and the room that there is left of
+/// the vertical axis anyway.
 const ASLANT: f64 = 72.0;
+const DOWN: u32 = 38;
 const LABELS: f64 = 380.0;
 const COLORS: usize = 7;
 const DOT: u32 = 30;
@@ -29,10 +30,7 @@ pub fn render(figure: &Figure) -> String {
     if shown(figure).next().is_none() {
         return figure::empty(&figure.title, "nothing to draw");
     }
-    let height = match figure.places.is_empty() {
-        true => HEIGHT,
-        false => HEIGHT - BOTTOM + NAMES,
-    };
+    let height = HEIGHT + below(figure);
     let drawn = picture(height, &alternative(figure), |area| draw(area, figure));
     let legend: Vec<(Role, &str)> = figure
         .curves
@@ -51,6 +49,17 @@ fn shown(figure: &Figure) -> impl Iterator<Item = &Point> {
 
 fn finite(point: &Point) -> bool {
     point.x.is_finite() && point.y.is_finite()
+}
+
+/// The room below the horizontal axis.
+fn below(figure: &Figure) -> u32 {
+    let names = figure
+        .places
+        .iter()
+        .map(|name| shortened(name).chars().count() as u32);
+    names
+        .max()
+        .map_or(BOTTOM, |longest| TEXT + 90 + DOWN * longest)
 }
 
 fn role(index: usize) -> Role {
@@ -103,7 +112,7 @@ fn draw(area: &Area<'_>, figure: &Figure) -> Result<(), Failure> {
         name: if named { "" } else { &figure.x },
         grid: Grid::Y,
         top: TOP,
-        bottom: if named { NAMES } else { BOTTOM },
+        bottom: below(figure),
     };
     let mut chart = frame.draw(area)?;
     area.draw_text(&figure.y, &Role::Text.text(HPos::Left, VPos::Top), (40, 40))?;

@@ -1,12 +1,16 @@
 //! The forest plot: each arm's difference to the baseline with its interval, in a row each.
 
-use evenkeel_record::{Arm, Comparison, Difference};
+use std::borrow::Cow;
+
+use evenkeel_record::{Arm, Comparison, Difference, Estimate};
 use plotters::element::{Circle, ErrorBar, PathElement, Text};
 use plotters::prelude::Color;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use crate::axis::Axis;
-use crate::canvas::{Area, BOTTOM, Chart, Failure, Frame, Grid, Role, TEXT, ends, picture};
+use crate::canvas::{
+    Area, BOTTOM, Chart, Failure, Frame, Grid, Role, SIDE, TEXT, WIDTH, ends, picture,
+};
 use crate::comparison::signed;
 use crate::figure;
 use crate::html::escape;
@@ -16,8 +20,11 @@ const TOP: u32 = 60;
 /// A line of a name, and of what a row has besides: the interval and the space below.
 const LINE: u32 = TEXT + 40;
 const INTERVAL: u32 = 260;
-/// How many characters of a name fit beside the figures.
-const MOST: usize = 28;
+/// How wide a character of a name is, and of the figures beside it.
+const LETTER: u32 = 70;
+const DIGIT: u32 = 73;
+/// Of a name, whatever stands beside it.
+const FEWEST: u32 = 12;
 const DOT: u32 = 48;
 /// The ends of intervals: short ones are within the dot.
 const CAPS: u32 = 72;
@@ -27,51 +34,52 @@ struct Row<'a> {
     difference: &'a Difference,
     /// The name in lines.
     name: Vec<String>,
+    figures: String,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// Nothing for the baseline. A name has as many lines as it needs beside the figures.
+    fn of(arm: &'a Arm) -> Option<Self> {
+        let difference = arm.difference.as_ref()?;
+        let figures = told(difference);
+        let room = (WIDTH - 2 * SIDE).saturating_sub(DIGIT * figures.chars().count() as u32);
+        let most = (room / LETTER).max(FEWEST) as usize;
+        let name = textwrap::wrap(&arm.name, most).into_iter();
+        Some(Self {
+            arm,
+            difference,
+            name: name.map(Cow::into_owned).collect(),
+            figures,
+        })
+    }
+
     fn height(&self) -> u32 {
         LINE * self.name.len() as u32 + INTERVAL
     }
+}
 
-    fn figures(&self) -> String {
-        let interval = self.difference.accuracy.interval;
-        let interval = interval.map_or_else(String::new, |interval| {
-            format!(
-                " ({} to {})",
-                signed(100.0 * interval.low),
-                signed(100.0 * interval.high)
-            )
-        });
+/// The difference with its interval, in points.
+fn told(difference: &Difference) -> String {
+    let Estimate { value, interval } = difference.accuracy;
+    let interval = interval.map_or_else(String::new, |interval| {
         format!(
-            "{}{interval}",
-            signed(100.0 * self.difference.accuracy.value)
+            " ({} to {})",
+            signed(100.0 * interval.low),
+            signed(100.0 * interval.high)
         )
-    }
+    });
+    format!("{}{interval}", signed(100.0 * value))
 }
 
 /// The section; nothing where there are no differences.
 pub fn render(comparison: &Comparison) -> String {
-    let rows: Vec<Row<'_>> = comparison
-        .arms
-        .iter()
-        .filter_map(|arm| {
-            Some(Row {
-                arm,
-                difference: arm.difference.as_ref()?,
-                name: textwrap::wrap(&arm.name, MOST)
-                    .into_iter()
-                    .map(|line| line.into_owned())
-                    .collect(),
-            })
-        })
-        .collect();
+    let rows: Vec<Row<'_>> = comparison.arms.iter().filter_map(Row::of).collect();
     let Some(baseline) = comparison.arms.first().filter(|_| !rows.is_empty()) else {
         return String::new();
     };
     let told = rows
         .iter()
-        .map(|row| format!("{} {}", row.arm.name, row.figures()));
+        .map(|row| format!("{} {}", row.arm.name, row.figures));
     let alternative = format!(
         "Difference of accuracy: {}",
         told.collect::<Vec<_>>().join("; ")
@@ -133,7 +141,7 @@ fn draw_row(
     }
     let figures = Role::Beside.text(HPos::Right, VPos::Top);
     let at = (right, -f64::from(top));
-    chart.draw_series([Text::new(row.figures(), at, figures)])?;
+    chart.draw_series([Text::new(row.figures.clone(), at, figures)])?;
     let y = -f64::from(top + LINE * row.name.len() as u32 + INTERVAL / 3);
     let value = 100.0 * accuracy.value;
     if let Some((low, high)) = ends(accuracy) {
@@ -148,7 +156,7 @@ fn draw_row(
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_record::{Estimate, Pairs};
+    use evenkeel_record::Pairs;
     use evenkeel_statistics::Interval;
 
     use super::*;
@@ -204,7 +212,9 @@ mod tests {
             .filter_map(|text| text.split_once('>')?.1.split_once('<'))
             .map(|(text, _)| text.trim())
             .collect();
-        assert!(texts.iter().all(|text| text.len() <= MOST + 6), "{texts:?}");
+        let room = (WIDTH - 2 * SIDE - DIGIT * "+1.00".len() as u32) / LETTER;
+        let longest = texts.iter().map(|text| text.len()).max();
+        assert!(longest <= Some(room as usize), "{texts:?}");
         let names = texts.join(" ");
         assert!(words.iter().all(|word| names.contains(word)), "{names}");
         assert_eq!(names.matches('x').count(), 200);
