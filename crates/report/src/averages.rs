@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use evenkeel_record::{AverageOf, Averaging, Verdict, p_in_words};
 
+use crate::canvas::Role;
 use crate::html::{escape, grouped, percent};
 use crate::plot::{Plot, Series};
 
@@ -119,12 +120,12 @@ fn curve(average: &Averaging) -> String {
         series: vec![
             Series {
                 name: "average",
-                class: "plain",
+                role: Role::Plain,
                 points: points.clone(),
             },
             Series {
                 name: "one view",
-                class: "train",
+                role: Role::Train,
                 points: single.collect(),
             },
         ],

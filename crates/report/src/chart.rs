@@ -1,65 +1,69 @@
-//! A recorded figure as SVG: lines with intervals over layers, classes or numbers.
-
-use std::fmt::Write;
+//! A recorded figure: lines with intervals over layers, classes or numbers.
 
 use evenkeel_record::{Figure, Point};
+use plotters::element::{Circle, EmptyElement, ErrorBar, PathElement, Text};
+use plotters::prelude::Color;
+use plotters::style::FontTransform;
+use plotters::style::text_anchor::{HPos, VPos};
 
-use crate::html::escape;
-use crate::scale::{Scale, label};
+use crate::axis::Axis;
+use crate::canvas::{Area, BOTTOM, Chart, Failure, Frame, Grid, Role, TEXT, WIDTH, picture};
+use crate::figure;
+use crate::number::{label, number};
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 24.0;
-const BOTTOM: f64 = 46.0;
-/// For names of places, which are written aslant.
-const NAMES: f64 = 92.0;
+/// Without what is below the horizontal axis.
+const HEIGHT: u32 = 2400;
+/// Holds the vertical axis' name.
+const TOP: u32 = 300;
 const MOST_NAMES: usize = 24;
+/// Names are written aslant: how far a character takes them to the left and down, and the room that there is left of
+/// the vertical axis anyway.
+const ASLANT: f64 = 72.0;
+const DOWN: u32 = 38;
+const LABELS: f64 = 380.0;
 const COLORS: usize = 7;
+const DOT: u32 = 30;
+const CAPS: u32 = 44;
 
 /// The figure with its caption and legend.
 pub fn render(figure: &Figure) -> String {
-    let title = escape(&figure.title);
-    let points = || figure.curves.iter().flat_map(|curve| &curve.points);
-    let shown = |point: &&Point| point.x.is_finite() && point.y.is_finite();
-    if points().filter(shown).count() == 0 {
-        return format!(
-            "<figure class=\"card\"><figcaption>{title}</figcaption><p class=\"quiet\">nothing to draw</p></figure>"
-        );
+    if shown(figure).next().is_none() {
+        return figure::empty(&figure.title, "nothing to draw");
     }
-    let axes = Axes::fit(figure);
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"{}\">",
-        axes.height,
-        escape(&alternative(figure))
-    );
-    axes.draw(&mut svg, figure);
-    for (index, curve) in figure.curves.iter().enumerate() {
-        let points: Vec<&Point> = curve.points.iter().filter(shown).collect();
-        draw(&mut svg, &axes, &points, color(index));
-    }
-    svg.push_str("</svg>");
-    let legend: String = figure
+    let height = HEIGHT + below(figure);
+    let drawn = picture(height, &alternative(figure), |area| draw(area, figure));
+    let legend: Vec<(Role, &str)> = figure
         .curves
         .iter()
         .enumerate()
         .filter(|_| figure.curves.len() > 1)
-        .map(|(index, curve)| {
-            format!(
-                "<span class=\"key arm{}\"><i></i>{}</span>",
-                color(index),
-                escape(&curve.name)
-            )
-        })
+        .map(|(index, curve)| (role(index), curve.name.as_str()))
         .collect();
-    format!(
-        "<figure class=\"card\"><figcaption>{title}<span class=\"legend\">{legend}</span></figcaption>{svg}</figure>"
-    )
+    figure::card(&figure.title, &legend, drawn)
 }
 
-fn color(index: usize) -> usize {
-    1 + index % COLORS
+fn shown(figure: &Figure) -> impl Iterator<Item = &Point> {
+    let points = figure.curves.iter().flat_map(|curve| &curve.points);
+    points.filter(|point| finite(point))
+}
+
+fn finite(point: &Point) -> bool {
+    point.x.is_finite() && point.y.is_finite()
+}
+
+/// The room below the horizontal axis.
+fn below(figure: &Figure) -> u32 {
+    let names = figure
+        .places
+        .iter()
+        .map(|name| shortened(name).chars().count() as u32);
+    names
+        .max()
+        .map_or(BOTTOM, |longest| TEXT + 90 + DOWN * longest)
+}
+
+fn role(index: usize) -> Role {
+    Role::arm(1 + index % COLORS)
 }
 
 /// What the figure shows, in words.
@@ -89,148 +93,75 @@ fn alternative(figure: &Figure) -> String {
     )
 }
 
-/// A number for people, with three digits that count.
-pub fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return "–".into();
-    }
-    let text = match value.abs() {
-        0.0 => "0".into(),
-        size if !(1e-3..1e5).contains(&size) => format!("{value:.1e}"),
-        size => {
-            let decimals = (2.0 - size.log10().floor()).clamp(0.0, 4.0) as usize;
-            let text = format!("{value:.decimals$}");
-            match text.contains('.') {
-                true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-                false => text,
-            }
+fn draw(area: &Area<'_>, figure: &Figure) -> Result<(), Failure> {
+    let every = figure.places.len().div_ceil(MOST_NAMES).max(1);
+    let named = !figure.places.is_empty();
+    let x = match figure.places.first() {
+        Some(first) => {
+            let reach = ASLANT * shortened(first).chars().count() as f64;
+            let room = ((reach - LABELS) / f64::from(WIDTH)).clamp(0.06, 0.3);
+            Axis::places(figure.places.len(), every, room)
         }
+        None => horizontal(figure),
     };
-    text.replace('-', "−")
+    let y = vertical(figure);
+    let bottom = y.low();
+    let frame = Frame {
+        x,
+        y,
+        name: if named { "" } else { &figure.x },
+        grid: Grid::Y,
+        top: TOP,
+        bottom: below(figure),
+    };
+    let mut chart = frame.draw(area)?;
+    area.draw_text(&figure.y, &Role::Text.text(HPos::Left, VPos::Top), (40, 40))?;
+    let aslant = Role::Text
+        .text(HPos::Right, VPos::Center)
+        .transform(FontTransform::Rotate270);
+    let places = figure.places.iter().enumerate().step_by(every);
+    chart.draw_series(places.map(|(index, place)| {
+        let below = (0, TEXT as i32);
+        EmptyElement::at((index as f64, bottom))
+            + Text::new(shortened(place), below, aslant.clone())
+    }))?;
+    for (index, curve) in figure.curves.iter().enumerate() {
+        let points: Vec<&Point> = curve.points.iter().filter(|point| finite(point)).collect();
+        line(&mut chart, &points, role(index))?;
+    }
+    Ok(())
 }
 
-/// Where values are on the page.
-struct Axes {
-    x: Scale,
-    y: Scale,
-    logarithmic_x: bool,
-    logarithmic_y: bool,
-    bottom: f64,
-    height: f64,
+fn horizontal(figure: &Figure) -> Axis {
+    let values = || shown(figure).map(|point| point.x);
+    match figure.logarithmic && values().all(|x| x > 0.0) {
+        true => Axis::logarithmic(values()),
+        false => Axis::fit(values()).ticks(7, label),
+    }
 }
 
-impl Axes {
-    fn fit(figure: &Figure) -> Self {
-        let points = || figure.curves.iter().flat_map(|curve| &curve.points);
-        let values = || points().map(|point| point.y).filter(|y| y.is_finite());
-        let low = values().fold(f64::INFINITY, f64::min);
-        let high = values().fold(f64::NEG_INFINITY, f64::max);
-        // Where numbers of different size would flatten each other.
-        let logarithmic_y = low > 0.0 && high / low > 100.0;
-        let logarithmic_x = figure.logarithmic && points().all(|point| point.x > 0.0);
-        let named = !figure.places.is_empty();
-        let bottom = HEIGHT - BOTTOM;
-        let height = if named {
-            HEIGHT - BOTTOM + NAMES
-        } else {
-            HEIGHT
-        };
-        // Intervals of a few values can be wide beyond all measure: as far as the values go twice over.
-        let room = 1.0_f64
-            .max(high - low)
-            .min(2.0 * (high - low).max(0.05 * high.abs()).max(1e-9));
-        let ends = points().flat_map(|point| point.interval);
-        let ends = ends
-            .filter(|end| end.is_finite())
-            .map(|end| end.clamp(low - room, high + room));
-        let on_y = |value: f64| {
-            if logarithmic_y {
-                value.max(low / 2.0).log10()
-            } else {
-                value
-            }
-        };
-        let on_x = |value: f64| if logarithmic_x { value.log10() } else { value };
-        Self {
-            x: Scale::fit(
-                points().map(|point| on_x(point.x)),
-                // The first name ends at the first place.
-                LEFT + if named { 46.0 } else { 10.0 },
-                WIDTH - RIGHT - 10.0,
-            ),
-            y: Scale::fit(values().chain(ends).map(on_y), bottom, TOP),
-            logarithmic_x,
-            logarithmic_y,
-            bottom,
-            height,
-        }
-    }
-
-    fn x(&self, value: f64) -> f64 {
-        self.x.at(if self.logarithmic_x {
-            value.log10()
-        } else {
-            value
-        })
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        let value = if self.logarithmic_y {
-            value.max(f64::MIN_POSITIVE).log10()
-        } else {
-            value
-        };
-        self.y.at(value).clamp(TOP, self.bottom)
-    }
-
-    fn draw(&self, svg: &mut String, figure: &Figure) {
-        for (at, text) in ticks(&self.y, self.logarithmic_y, 5) {
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                WIDTH - RIGHT,
-                LEFT - 8.0,
-                at + 4.0
-            );
-        }
-        let _ = write!(
-            svg,
-            "<text class=\"axis\" x=\"4\" y=\"12\">{}</text>",
-            escape(&figure.y)
-        );
-        if figure.places.is_empty() {
-            for (at, text) in ticks(&self.x, self.logarithmic_x, 8) {
-                let _ = write!(
-                    svg,
-                    "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
-                    self.bottom + 18.0
-                );
-            }
-            let _ = write!(
-                svg,
-                "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                WIDTH - RIGHT,
-                self.height - 6.0,
-                escape(&figure.x)
-            );
-            return;
-        }
-        let every = figure.places.len().div_ceil(MOST_NAMES);
-        for (index, place) in figure.places.iter().enumerate().step_by(every) {
-            let (x, y) = (self.x(index as f64), self.bottom + 14.0);
-            let _ = write!(
-                svg,
-                "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\" transform=\"rotate(-32 {x:.1} {y:.1})\">{}</text>",
-                escape(&shortened(place))
-            );
-        }
+fn vertical(figure: &Figure) -> Axis {
+    let values = || shown(figure).map(|point| point.y);
+    let low = values().fold(f64::INFINITY, f64::min);
+    let high = values().fold(f64::NEG_INFINITY, f64::max);
+    // Intervals of a few values can be wide beyond all measure: as far as the values go twice over.
+    let room = 1.0_f64
+        .max(high - low)
+        .min(2.0 * (high - low).max(0.05 * high.abs()).max(1e-9));
+    let ends = shown(figure)
+        .flat_map(|point| point.interval)
+        .filter(|end| end.is_finite())
+        .map(|end| end.max(low - room).min(high + room));
+    // Where numbers of different size would flatten each other.
+    match low > 0.0 && high / low > 100.0 {
+        true => Axis::logarithmic(values().chain(ends.map(|end| end.max(low / 2.0)))),
+        false => Axis::fit(values().chain(ends)).ticks(6, label),
     }
 }
 
 /// Names of layers in full would not fit below the axis.
 fn shortened(name: &str) -> String {
-    const MOST: usize = 20;
+    const MOST: usize = 18;
     if name.chars().count() <= MOST {
         return name.to_owned();
     }
@@ -238,66 +169,21 @@ fn shortened(name: &str) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Places and labels of round numbers; of powers of ten where the scale is of logarithms.
-fn ticks(scale: &Scale, logarithmic: bool, count: usize) -> Vec<(f64, String)> {
-    if !logarithmic {
-        let ticks = scale.ticks(count);
-        let step = ticks.get(1).map_or(1.0, |second| second - ticks[0]);
-        return ticks
-            .iter()
-            .map(|tick| (scale.at(*tick), label(*tick, step).replace('-', "−")))
-            .collect();
-    }
-    let powers: Vec<i32> = (scale.low.ceil() as i32..=scale.high.floor() as i32).collect();
-    let mut values: Vec<f64> = powers.iter().map(|power| 10_f64.powi(*power)).collect();
-    // Within one or two powers, 2 and 5 times each as well.
-    if powers.len() < 3 {
-        let first = scale.low.floor() as i32;
-        let all = (first..=scale.high.floor() as i32)
-            .flat_map(|power| [1.0, 2.0, 5.0].map(|f| f * 10_f64.powi(power)));
-        values = all
-            .filter(|value| (scale.low..=scale.high).contains(&value.log10()))
-            .collect();
-    }
-    values
-        .into_iter()
-        .map(|value| (scale.at(value.log10()), number(value)))
-        .collect()
-}
-
-fn draw(svg: &mut String, axes: &Axes, points: &[&Point], color: usize) {
-    for point in points {
+fn line(chart: &mut Chart<'_>, points: &[&Point], role: Role) -> Result<(), Failure> {
+    let intervals = points.iter().filter_map(|point| {
         let [low, high] = point.interval;
-        if low == high || low.is_nan() || high.is_nan() {
-            continue;
-        }
-        let x = axes.x(point.x);
-        let _ = write!(
-            svg,
-            "<line class=\"line interval arm{color}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>",
-            axes.y(low),
-            axes.y(high)
-        );
+        let pale = role.color().mix(0.5).stroke_width(16);
+        (low != high && !low.is_nan() && !high.is_nan())
+            .then(|| ErrorBar::new_vertical(point.x, low, point.y, high, pale, CAPS))
+    });
+    chart.draw_series(intervals)?;
+    let places = || points.iter().map(|point| (point.x, point.y));
+    if points.len() > 1 {
+        let path: Vec<(f64, f64)> = places().collect();
+        chart.draw_series([PathElement::new(path, role.line())])?;
     }
-    let path: Vec<String> = points
-        .iter()
-        .map(|point| format!("{:.1},{:.1}", axes.x(point.x), axes.y(point.y)))
-        .collect();
-    if path.len() > 1 {
-        let _ = write!(
-            svg,
-            "<polyline class=\"line arm{color}\" points=\"{}\"/>",
-            path.join(" ")
-        );
-    }
-    for point in points {
-        let _ = write!(
-            svg,
-            "<circle class=\"dot arm{color}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>",
-            axes.x(point.x),
-            axes.y(point.y)
-        );
-    }
+    chart.draw_series(places().map(|at| Circle::new(at, DOT, role.color().filled())))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -347,8 +233,33 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_three_digits() {
-        let told = [0.0, 0.012345, 1.5, 123.4, 12345.0, 1e-7, -2.0].map(number);
-        assert_eq!(told, ["0", "0.0123", "1.5", "123", "12345", "1.0e−7", "−2"]);
+    fn names_are_text_and_places_are_few_or_many() {
+        let hostile = "\"><script>";
+        for count in [0, 1, 2, 25, 10_000] {
+            let mut figure = figure(&[0.25, 3.0]);
+            figure.curves[0].name = hostile.into();
+            figure.curves.push(Curve {
+                name: "empty".into(),
+                points: Vec::new(),
+            });
+            (figure.x, figure.y) = (hostile.into(), hostile.into());
+            figure.places = vec![hostile.into(); count];
+            let html = render(&figure);
+            assert!(!html.contains("<script"), "{html}");
+            let aslant = html.matches("rotate(-32").count();
+            assert!(aslant >= count.min(12) && aslant <= MOST_NAMES, "{aslant}");
+        }
+    }
+
+    #[test]
+    fn logarithmic_axes_have_round_ticks() {
+        let mut figure = figure(&[1e-3, 10.0]);
+        figure.places.clear();
+        figure.logarithmic = true;
+        figure.curves[0].points[0].x = 0.5;
+        let html = render(&figure);
+        for tick in ["\n0.5\n", "\n1\n", "\n0.001\n", "\n0.1\n"] {
+            assert!(html.contains(tick), "{tick}: {html}");
+        }
     }
 }

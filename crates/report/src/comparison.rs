@@ -4,12 +4,10 @@ use std::fmt::Write;
 
 use evenkeel_record::{Arm, Comparison, EpochMean, Estimate, Pairs, p_in_words};
 
+use crate::canvas::Role;
 use crate::forest;
 use crate::html::{document, escape, percent};
 use crate::plot::{Plot, Series};
-
-/// Colours that the style has for arms; those behind them are drawn without.
-const COLORS: usize = 8;
 
 /// The whole file.
 pub fn render(comparison: &Comparison) -> String {
@@ -151,12 +149,6 @@ fn curves(body: &mut String, comparison: &Comparison) {
             .filter(|(.., points)| !points.is_empty())
             .collect::<Vec<_>>()
     };
-    let classes: Vec<String> = (0..comparison.arms.len())
-        .map(|index| match index {
-            0..COLORS => format!("arm{index}"),
-            _ => "faint".into(),
-        })
-        .collect();
     let _ = write!(
         body,
         "<h2>Learning curves</h2><p>The mean over the runs of an arm at the end of each epoch. Train is measured while \
@@ -175,7 +167,7 @@ fn curves(body: &mut String, comparison: &Comparison) {
             .into_iter()
             .map(|(index, name, points)| Series {
                 name,
-                class: &classes[index],
+                role: Role::arm(index),
                 points,
             });
         let plot = Plot {

@@ -6,6 +6,7 @@ use evenkeel_record::{Diagnosis, Finding, Instrument, Probe, Severity};
 
 use crate::chart;
 use crate::html::escape;
+use crate::number::number;
 
 /// Findings, worst first, or that there are none.
 pub fn diagnosis(diagnosis: &Diagnosis) -> String {
@@ -103,13 +104,13 @@ fn section(instrument: &Instrument) -> String {
             let interval = if low == high {
                 "counted".to_owned()
             } else {
-                format!("{} to {}", chart::number(low), chart::number(high))
+                format!("{} to {}", number(low), number(high))
             };
             let _ = write!(
                 html,
                 "<tr><th>{}</th><td>{} {}</td><td>{interval}</td></tr>",
                 escape(&reading.of),
-                chart::number(reading.value),
+                number(reading.value),
                 escape(&reading.unit)
             );
         }

@@ -1,134 +1,246 @@
 //! The forest plot: each arm's difference to the baseline with its interval, in a row each.
 
-use std::fmt::Write;
+use std::borrow::Cow;
 
-use evenkeel_record::{Arm, Comparison, Difference};
+use evenkeel_record::{Arm, Comparison, Difference, Estimate};
+use plotters::element::{Circle, ErrorBar, PathElement, Text};
+use plotters::prelude::Color;
+use plotters::style::text_anchor::{HPos, VPos};
 
+use crate::axis::Axis;
+use crate::canvas::{
+    Area, BOTTOM, Chart, Failure, Frame, Grid, Role, SIDE, TEXT, WIDTH, ends, picture,
+};
 use crate::comparison::signed;
+use crate::figure;
 use crate::html::escape;
-use crate::scale::{Scale, label};
+use crate::number::label;
 
-const WIDTH: f64 = 480.0;
-const SIDE: f64 = 20.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 44.0;
-const ROW: f64 = 42.0;
-/// From a row's top to its name, and to its line.
-const NAME: f64 = 14.0;
-const LINE: f64 = 26.0;
+const TOP: u32 = 60;
+/// A line of a name, and of what a row has besides: the interval and the space below.
+const LINE: u32 = TEXT + 40;
+const INTERVAL: u32 = 260;
+/// How wide a character of a name is, and of the figures beside it.
+const LETTER: u32 = 70;
+const DIGIT: u32 = 73;
+/// Of a name, whatever stands beside it.
+const FEWEST: u32 = 12;
+const DOT: u32 = 48;
+/// The ends of intervals: short ones are within the dot.
+const CAPS: u32 = 72;
+
+struct Row<'a> {
+    arm: &'a Arm,
+    difference: &'a Difference,
+    /// The name in lines.
+    name: Vec<String>,
+    figures: String,
+}
+
+impl<'a> Row<'a> {
+    /// Nothing for the baseline. A name has as many lines as it needs beside the figures.
+    fn of(arm: &'a Arm) -> Option<Self> {
+        let difference = arm.difference.as_ref()?;
+        let figures = told(difference);
+        let room = (WIDTH - 2 * SIDE).saturating_sub(DIGIT * figures.chars().count() as u32);
+        let most = (room / LETTER).max(FEWEST) as usize;
+        let name = textwrap::wrap(&arm.name, most).into_iter();
+        Some(Self {
+            arm,
+            difference,
+            name: name.map(Cow::into_owned).collect(),
+            figures,
+        })
+    }
+
+    fn height(&self) -> u32 {
+        LINE * self.name.len() as u32 + INTERVAL
+    }
+}
+
+/// The difference with its interval, in points.
+fn told(difference: &Difference) -> String {
+    let Estimate { value, interval } = difference.accuracy;
+    let interval = interval.map_or_else(String::new, |interval| {
+        format!(
+            " ({} to {})",
+            signed(100.0 * interval.low),
+            signed(100.0 * interval.high)
+        )
+    });
+    format!("{}{interval}", signed(100.0 * value))
+}
 
 /// The section; nothing where there are no differences.
 pub fn render(comparison: &Comparison) -> String {
-    let rows: Vec<(&Arm, &Difference)> = comparison
-        .arms
-        .iter()
-        .filter_map(|arm| Some((arm, arm.difference.as_ref()?)))
-        .collect();
+    let rows: Vec<Row<'_>> = comparison.arms.iter().filter_map(Row::of).collect();
     let Some(baseline) = comparison.arms.first().filter(|_| !rows.is_empty()) else {
         return String::new();
     };
-    let ends = rows.iter().flat_map(|(_, difference)| {
-        let interval = difference.accuracy.interval;
-        let ends = interval.map(|interval| [interval.low, interval.high]);
-        ends.into_iter()
-            .flatten()
-            .chain([difference.accuracy.value])
-    });
-    let x = Scale::fit(ends.map(|end| 100.0 * end).chain([0.0]), SIDE, WIDTH - SIDE);
-    let bottom = TOP + ROW * rows.len() as f64;
-    let height = bottom + BOTTOM;
-    let summary: Vec<String> = rows.iter().map(told).collect();
-    let mut svg = String::new();
-    let _ = write!(
-        svg,
-        "<h2>Differences</h2><p>Accuracy minus that of {}: the mean, and the 95\u{a0}% interval. An interval across the \
-         line says that chance could have done it.</p><div class=\"plots\"><figure class=\"card\"><figcaption>Difference \
-         of accuracy, in points</figcaption><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Difference \
-         of accuracy: {}\">",
-        escape(&baseline.name),
-        escape(&summary.join("; "))
+    let told = rows
+        .iter()
+        .map(|row| format!("{} {}", row.arm.name, row.figures));
+    let alternative = format!(
+        "Difference of accuracy: {}",
+        told.collect::<Vec<_>>().join("; ")
     );
-    axis(&mut svg, x, bottom, height);
-    for (index, row) in rows.iter().enumerate() {
-        draw(&mut svg, x, TOP + ROW * index as f64, row);
-    }
-    svg.push_str("</svg></figure></div>");
-    svg
-}
-
-fn told((arm, difference): &(&Arm, &Difference)) -> String {
-    let interval = difference
-        .accuracy
-        .interval
-        .map_or_else(String::new, |interval| {
-            format!(
-                " ({} to {})",
-                signed(100.0 * interval.low),
-                signed(100.0 * interval.high)
-            )
-        });
+    let height = rows.iter().map(Row::height).sum::<u32>();
+    let drawn = picture(TOP + height + BOTTOM, &alternative, |area| {
+        draw(area, &rows, height)
+    });
     format!(
-        "{} {}{interval}",
-        arm.name,
-        signed(100.0 * difference.accuracy.value)
+        "<h2>Differences</h2><p>Accuracy minus that of {}: the mean, and the 95\u{a0}% interval. An interval across the \
+         line says that chance could have done it.</p><div class=\"plots\">{}</div>",
+        escape(&baseline.name),
+        figure::card("Difference of accuracy, in points", &[], drawn)
     )
 }
 
-fn axis(svg: &mut String, x: Scale, bottom: f64, height: f64) {
-    let ticks = x.ticks(6);
-    let step = ticks.get(1).map_or(1.0, |second| second - ticks[0]);
-    for tick in ticks {
-        let at = x.at(tick);
-        let text = label(tick, step);
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            bottom + 16.0,
-            text.replace('-', "−")
-        );
+fn draw(area: &Area<'_>, rows: &[Row<'_>], height: u32) -> Result<(), Failure> {
+    let values = rows.iter().flat_map(|row| {
+        let accuracy = row.difference.accuracy;
+        let ends = ends(accuracy).map(|(low, high)| [low, high]);
+        ends.into_iter().flatten().chain([accuracy.value])
+    });
+    let x = Axis::fit(values.map(|value| 100.0 * value).chain([0.0])).ticks(7, label);
+    let (left, right) = (x.low(), x.high());
+    let frame = Frame {
+        x,
+        // Downwards from 0, in the picture's own unit.
+        y: Axis::over(-f64::from(height)..0.0),
+        name: "points of accuracy, more is better",
+        grid: Grid::X,
+        top: TOP,
+        bottom: BOTTOM,
+    };
+    let mut chart = frame.draw(area)?;
+    let zero = vec![(0.0, -f64::from(height)), (0.0, 0.0)];
+    chart.draw_series([PathElement::new(zero, Role::Zero.line())])?;
+    let mut top = 0;
+    for row in rows {
+        draw_row(&mut chart, (left, right), top, row)?;
+        top += row.height();
     }
-    let zero = x.at(0.0);
-    let _ = write!(
-        svg,
-        "<line class=\"zero\" x1=\"{zero:.1}\" x2=\"{zero:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-         <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"axis\">points of accuracy, more is better</text>",
-        WIDTH - SIDE,
-        height - 6.0
-    );
+    Ok(())
 }
 
-fn draw(svg: &mut String, x: Scale, top: f64, row: &(&Arm, &Difference)) {
-    let (arm, difference) = row;
-    let value = difference.accuracy.value;
-    let _ = write!(
-        svg,
-        "<text class=\"name over\" x=\"{SIDE}\" y=\"{:.1}\">{}</text>",
-        top + NAME,
-        escape(&arm.name)
-    );
-    if !value.is_finite() {
-        return;
+fn draw_row(
+    chart: &mut Chart<'_>,
+    (left, right): (f64, f64),
+    top: u32,
+    row: &Row<'_>,
+) -> Result<(), Failure> {
+    let name = Role::Name.text(HPos::Left, VPos::Top);
+    chart.draw_series((0..).zip(&row.name).map(|(index, line)| {
+        let y = -f64::from(top + LINE * index);
+        Text::new(line.clone(), (left, y), name.clone())
+    }))?;
+    let accuracy = row.difference.accuracy;
+    if !accuracy.value.is_finite() {
+        return Ok(());
     }
-    let told = told(row);
-    let figures = told.strip_prefix(arm.name.as_str()).unwrap_or(&told).trim();
-    let (at, y) = (x.at(100.0 * value), top + LINE);
-    let _ = write!(
-        svg,
-        "<text class=\"over\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-        WIDTH - SIDE,
-        top + NAME,
-        escape(figures)
-    );
-    if let Some(interval) = difference.accuracy.interval {
-        let (low, high) = (x.at(100.0 * interval.low), x.at(100.0 * interval.high));
-        let _ = write!(
-            svg,
-            "<line class=\"line plain\" x1=\"{low:.1}\" x2=\"{high:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
-        );
+    let figures = Role::Beside.text(HPos::Right, VPos::Top);
+    let at = (right, -f64::from(top));
+    chart.draw_series([Text::new(row.figures.clone(), at, figures)])?;
+    let y = -f64::from(top + LINE * row.name.len() as u32 + INTERVAL / 3);
+    let value = 100.0 * accuracy.value;
+    if let Some((low, high)) = ends(accuracy) {
+        let [low, high] = [low, high].map(|end| 100.0 * end);
+        let bar = ErrorBar::new_horizontal(y, low, value, high, Role::Plain.line(), CAPS);
+        chart.draw_series([bar])?;
     }
-    let _ = write!(
-        svg,
-        "<circle class=\"dot plain\" cx=\"{at:.1}\" cy=\"{y:.1}\" r=\"5\"/>"
-    );
+    let dot = Circle::new((value, y), DOT, Role::Plain.color().filled());
+    chart.draw_series([dot])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_record::Pairs;
+    use evenkeel_statistics::Interval;
+
+    use super::*;
+
+    fn arm(name: &str, difference: Option<Estimate>) -> Arm {
+        let none = Estimate::new(f64::NAN, None);
+        Arm {
+            name: name.into(),
+            settings: Vec::new(),
+            seeds: vec![0],
+            accuracies: vec![0.9],
+            test_accuracy: none,
+            train_accuracy: none,
+            gap: none,
+            test_loss: none,
+            seconds: none,
+            difference: difference.map(|accuracy| Difference {
+                accuracy,
+                pairs: 1,
+                p_value: None,
+                corrected: None,
+            }),
+            curve: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn page(arms: Vec<Arm>) -> String {
+        render(&Comparison {
+            title: "t".into(),
+            source: "s".into(),
+            held_out: false,
+            pairs: Pairs::Seeds,
+            machine: None,
+            arms,
+        })
+    }
+
+    #[test]
+    fn long_names_are_there_to_the_last_word() {
+        let words: Vec<String> = (0..40).map(|word| format!("word{word}")).collect();
+        let long = words.join(" ");
+        let unbroken = "x".repeat(200);
+        let value = Some(Estimate::new(0.01, None));
+        let html = page(vec![
+            arm("baseline", None),
+            arm(&long, value),
+            arm(&unbroken, value),
+        ]);
+        let texts: Vec<&str> = html
+            .split("<text ")
+            .skip(1)
+            .filter_map(|text| text.split_once('>')?.1.split_once('<'))
+            .map(|(text, _)| text.trim())
+            .collect();
+        let room = (WIDTH - 2 * SIDE - DIGIT * "+1.00".len() as u32) / LETTER;
+        let longest = texts.iter().map(|text| text.len()).max();
+        assert!(longest <= Some(room as usize), "{texts:?}");
+        let names = texts.join(" ");
+        assert!(words.iter().all(|word| names.contains(word)), "{names}");
+        assert_eq!(names.matches('x').count(), 200);
+    }
+
+    #[test]
+    fn any_difference_can_be_drawn() {
+        let ends = [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::MAX,
+            0.0,
+            1e-320,
+        ];
+        let mut arms = vec![arm("baseline", None)];
+        for value in ends {
+            for low in ends {
+                let interval = Interval { low, high: 0.1 };
+                arms.push(arm("a", Some(Estimate::new(value, Some(interval)))));
+            }
+        }
+        let html = page(arms);
+        let finite = ends.iter().filter(|end| end.is_finite()).count();
+        let dots = html.matches("class=\"fill plain\"").count();
+        assert_eq!(dots, finite * ends.len());
+        assert!(html.contains("<svg") && !html.contains("NaN"));
+    }
 }

@@ -1,21 +1,24 @@
 //! A run as one self-contained HTML file: no network, no other files, no script.
 //!
-//! Plots are SVG drawn with the page's own colors, so that they follow its light or dark scheme.
+//! Plots are SVG drawn by `plotters` in the page's own colors, so that they follow its light or dark scheme.
 //! Everything that comes from data or recipes is escaped; pictures are PNG in data URIs.
 #![forbid(unsafe_code)]
 
 mod averages;
+mod axis;
+mod canvas;
 mod chart;
 mod comparison;
 mod confusion;
+mod figure;
 mod findings;
 mod forest;
 mod html;
+mod number;
 mod page;
 mod picture;
 mod plot;
 mod reliability;
-mod scale;
 mod search;
 
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ use evenkeel_record::{
     Averaging, Diagnosis, Evaluation, Line, Mistake, Probe, Quality, Run, SheetRow, Status,
 };
 
+use crate::canvas::Role;
 use crate::html::{document, duration, escape, grouped, percent};
 use crate::picture::image;
 use crate::plot::{Plot, Series, smoothed};
@@ -197,12 +198,12 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
         vec![
             Series {
                 name: "train",
-                class: "train",
+                role: Role::Train,
                 points: train,
             },
             Series {
                 name: on,
-                class: "test",
+                role: Role::Test,
                 points: test,
             },
         ]
@@ -210,7 +211,7 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
     let plain = |name, points| {
         vec![Series {
             name,
-            class: "plain",
+            role: Role::Plain,
             points,
         }]
     };
@@ -223,25 +224,25 @@ fn plots(body: &mut String, run: &Run, metrics: &[Line]) {
             gap: true,
         },
         Plot {
-            title: "Loss",
+            title: "Loss, in nats",
             x: "epoch",
             unit: (1.0, ""),
             series: pair(train_loss, test_loss),
             gap: true,
         },
         Plot {
-            title: "Loss of each step",
+            title: "Loss of each step, in nats",
             x: "step",
             unit: (1.0, ""),
             series: vec![
                 Series {
                     name: "each",
-                    class: "faint",
+                    role: Role::Faint,
                     points: steps,
                 },
                 Series {
                     name: "mean of 25",
-                    class: "plain",
+                    role: Role::Plain,
                     points: smooth,
                 },
             ],

@@ -1,15 +1,17 @@
-//! Line plots as SVG.
+//! Line plots.
 
-use std::fmt::Write;
+use plotters::element::{Circle, PathElement, Polygon};
+use plotters::prelude::Color;
 
-use crate::html::escape;
-use crate::scale::{Scale, label};
+use crate::axis::Axis;
+use crate::canvas::{BOTTOM, Chart, Failure, Frame, Grid, Role, picture};
+use crate::figure;
+use crate::number::label;
 
 /// One line of a plot.
 pub struct Series<'a> {
     pub name: &'a str,
-    /// Chooses the color and dash: `train`, `test`, `plain`, `faint`.
-    pub class: &'a str,
+    pub role: Role,
     pub points: Vec<(f64, f64)>,
 }
 
@@ -24,163 +26,110 @@ pub struct Plot<'a> {
     pub gap: bool,
 }
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 42.0;
-/// A point this close to the line's end is drawn without its neighbours: more cannot be seen.
+const HEIGHT: u32 = 2700;
+const TOP: u32 = 100;
+/// More points on a line cannot be seen.
 const MOST_POINTS: usize = 600;
+/// Fewer points are epochs: each is marked, so that one alone is seen too.
+const MOST_MARKED: usize = 60;
 
 impl Plot<'_> {
     /// The figure with its caption and legend; a line that says so where there is nothing to draw.
     pub fn render(&self) -> String {
-        let title = escape(self.title);
-        let points = || self.series.iter().flat_map(|series| &series.points);
-        if points().filter(|(_, y)| y.is_finite()).count() == 0 {
-            return format!(
-                "<figure class=\"card\"><figcaption>{title}</figcaption><p class=\"quiet\">nothing to draw yet</p></figure>"
-            );
+        let points = || {
+            let all = self.series.iter().flat_map(|series| &series.points);
+            all.filter(|point| finite(point))
+        };
+        if points().next().is_none() {
+            return figure::empty(self.title, "nothing to draw yet");
         }
-        let x = Scale::fit(points().map(|(x, _)| *x), LEFT + 6.0, WIDTH - RIGHT - 6.0);
-        let y = Scale::fit(points().map(|(_, y)| *y), HEIGHT - BOTTOM, TOP);
-        let mut svg = String::new();
-        let summary = self.series.iter().filter_map(|series| {
-            let (_, last) = series.points.iter().rev().find(|(_, y)| y.is_finite())?;
+        let ends = self.series.iter().filter_map(|series| {
+            let (_, last) = series.points.iter().rev().find(|point| finite(point))?;
             Some(format!(
                 "{} ends at {}",
                 series.name,
                 self.value(*last, 1e-3)
             ))
         });
-        let summary = escape(&summary.collect::<Vec<_>>().join(", "));
-        let _ = write!(
-            svg,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}: {summary}\">"
-        );
-        self.axes(&mut svg, x, y);
-        if self.gap
-            && let [first, second, ..] = &self.series[..]
-        {
-            shade(&mut svg, x, y, &first.points, &second.points);
-        }
-        for series in &self.series {
-            line(&mut svg, x, y, series);
-        }
-        svg.push_str("</svg>");
-        let legend: String = self
+        let alternative = format!("{}: {}", self.title, ends.collect::<Vec<_>>().join(", "));
+        let drawn = picture(HEIGHT, &alternative, |area| {
+            let frame = Frame {
+                x: Axis::fit(points().map(|(x, _)| *x)).whole(7),
+                y: Axis::fit(points().map(|(_, y)| *y))
+                    .ticks(6, |tick, step| self.value(tick, step)),
+                name: self.x,
+                grid: Grid::Y,
+                top: TOP,
+                bottom: BOTTOM,
+            };
+            let mut chart = frame.draw(area)?;
+            if self.gap
+                && let [first, second, ..] = &self.series[..]
+            {
+                shade(&mut chart, &first.points, &second.points)?;
+            }
+            self.series
+                .iter()
+                .try_for_each(|series| line(&mut chart, series))
+        });
+        let legend: Vec<(Role, &str)> = self
             .series
             .iter()
             .filter(|_| self.series.len() > 1)
-            .map(|series| {
-                format!(
-                    "<span class=\"key {}\"><i></i>{}</span>",
-                    series.class,
-                    escape(series.name)
-                )
-            })
+            .map(|series| (series.role, series.name))
             .collect();
-        format!(
-            "<figure class=\"card\"><figcaption>{title}<span class=\"legend\">{legend}</span></figcaption>{svg}</figure>"
-        )
+        figure::card(self.title, &legend, drawn)
     }
 
     fn value(&self, y: f64, step: f64) -> String {
         let (factor, unit) = self.unit;
         format!("{}{unit}", label(y * factor, step * factor))
     }
-
-    fn axes(&self, svg: &mut String, x: Scale, y: Scale) {
-        let ticks = y.ticks(5);
-        let step = ticks.get(1).map_or(1.0, |second| second - ticks[0]);
-        for tick in &ticks {
-            let at = y.at(*tick);
-            let (right, text) = (WIDTH - RIGHT, self.value(*tick, step));
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                LEFT - 8.0,
-                at + 4.0
-            );
-        }
-        // Epochs and steps are whole.
-        let ticks: Vec<f64> = x
-            .ticks(8)
-            .into_iter()
-            .filter(|t| t.fract().abs() < 1e-9 && *t >= 0.0)
-            .collect();
-        for tick in ticks {
-            let (at, bottom) = (x.at(tick), HEIGHT - BOTTOM + 18.0);
-            let _ = write!(
-                svg,
-                "<text x=\"{at:.1}\" y=\"{bottom:.1}\" text-anchor=\"middle\">{tick:.0}</text>"
-            );
-        }
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"axis\">{}</text>",
-            WIDTH - RIGHT,
-            HEIGHT - 6.0,
-            escape(self.x)
-        );
-    }
 }
 
-fn line(svg: &mut String, x: Scale, y: Scale, series: &Series<'_>) {
-    let finite: Vec<_> = series
-        .points
-        .iter()
-        .filter(|(_, y)| y.is_finite())
-        .collect();
-    let every = finite.len().div_ceil(MOST_POINTS).max(1);
-    let last = finite.len().saturating_sub(1);
-    let kept = finite
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| i % every == 0 || *i == last);
-    let path: Vec<String> = kept
-        .map(|(_, (px, py))| format!("{:.1},{:.1}", x.at(*px), y.at(*py)))
-        .collect();
-    let class = escape(series.class);
-    if path.len() > 1 {
-        let _ = write!(
-            svg,
-            "<polyline class=\"line {class}\" points=\"{}\"/>",
-            path.join(" ")
-        );
+fn finite((x, y): &(f64, f64)) -> bool {
+    x.is_finite() && y.is_finite()
+}
+
+fn line(chart: &mut Chart<'_>, series: &Series<'_>) -> Result<(), Failure> {
+    let points: Vec<(f64, f64)> = series.points.iter().copied().filter(finite).collect();
+    let kept = thinned(&points);
+    if kept.len() > 1 {
+        chart.draw_series([PathElement::new(kept, series.role.line())])?;
     }
-    // Few points are epochs: each is marked, so that one alone is seen too.
-    if finite.len() <= 60 && class != "faint" {
-        for (px, py) in finite {
-            let _ = write!(
-                svg,
-                "<circle class=\"dot {class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"/>",
-                x.at(*px),
-                y.at(*py)
-            );
-        }
+    if points.len() <= MOST_MARKED && series.role != Role::Faint {
+        let dots = points.into_iter();
+        chart.draw_series(dots.map(|at| Circle::new(at, 28, series.role.color().filled())))?;
     }
+    Ok(())
+}
+
+/// As many as can be seen, with the first and the last.
+fn thinned<T: Copy>(points: &[T]) -> Vec<T> {
+    let every = points.len().div_ceil(MOST_POINTS).max(1);
+    let last = points.len().saturating_sub(1);
+    let kept = points.iter().enumerate();
+    kept.filter(|(i, _)| i % every == 0 || *i == last)
+        .map(|(_, point)| *point)
+        .collect()
 }
 
 /// The space between two lines over the same x values.
-fn shade(svg: &mut String, x: Scale, y: Scale, a: &[(f64, f64)], b: &[(f64, f64)]) {
-    let pairs = a
+fn shade(chart: &mut Chart<'_>, a: &[(f64, f64)], b: &[(f64, f64)]) -> Result<(), Failure> {
+    let pairs: Vec<_> = a
         .iter()
-        .zip(b)
-        .filter(|((ax, ay), (bx, by))| ax == bx && ay.is_finite() && by.is_finite());
-    let place = |(px, py): &(f64, f64)| format!("{:.1},{:.1}", x.at(*px), y.at(*py));
-    let (there, mut back): (Vec<_>, Vec<_>) = pairs.map(|(a, b)| (place(a), place(b))).unzip();
-    if there.len() > 1 {
-        back.reverse();
-        let _ = write!(
-            svg,
-            "<polygon class=\"gap\" points=\"{} {}\"/>",
-            there.join(" "),
-            back.join(" ")
-        );
+        .copied()
+        .zip(b.iter().copied())
+        .filter(|(a, b)| a.0 == b.0 && finite(a) && finite(b))
+        .collect();
+    if pairs.len() < 2 {
+        return Ok(());
     }
+    let (mut border, mut back): (Vec<_>, Vec<_>) = thinned(&pairs).into_iter().unzip();
+    back.reverse();
+    border.append(&mut back);
+    chart.draw_series([Polygon::new(border, Role::Gap.color().mix(0.13))])?;
+    Ok(())
 }
 
 /// The mean of the last `window` points, for losses that jump from step to step.
@@ -213,20 +162,88 @@ mod tests {
         );
     }
 
+    fn drawn(points: Vec<(f64, f64)>) -> String {
+        let series = |name, role, points: &[(f64, f64)]| Series {
+            name,
+            role,
+            points: points.to_vec(),
+        };
+        let plot = Plot {
+            title: "\"><script>",
+            x: "<x>",
+            unit: (1.0, " <unit>"),
+            series: vec![
+                series("<b>\"one", Role::Train, &points),
+                series("two", Role::Arm(7), &points),
+            ],
+            gap: true,
+        };
+        plot.render()
+    }
+
     #[test]
     fn nothing_draws_nothing() {
-        let series = vec![Series {
-            name: "a",
-            class: "train",
-            points: vec![(1.0, f64::NAN)],
-        }];
-        let plot = Plot {
-            title: "t",
-            x: "x",
-            unit: (1.0, ""),
-            series,
-            gap: false,
+        for points in [
+            vec![],
+            vec![(1.0, f64::NAN)],
+            vec![(f64::INFINITY, 1.0)],
+            vec![(f64::NAN, f64::NEG_INFINITY)],
+        ] {
+            let html = drawn(points);
+            assert!(
+                html.contains("nothing to draw") && !html.contains("<svg"),
+                "{html}"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_is_finite_is_drawn() {
+        for (points, circles) in [
+            (vec![(1.0, 0.5)], 1),
+            (vec![(1.0, 0.5), (2.0, f64::NAN), (3.0, 0.5)], 2),
+            (vec![(0.0, f64::MAX), (1.0, f64::MIN), (2.0, 1e-320)], 3),
+            (vec![(1e300, 1e20), (-1e300, 1e20 + 16384.0)], 2),
+            (vec![(5.0, 0.0), (5.0, 0.0)], 2),
+        ] {
+            let html = drawn(points.clone());
+            assert_eq!(html.matches("<circle").count(), 2 * circles, "{points:?}");
+            assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+        }
+    }
+
+    #[test]
+    fn names_are_text() {
+        let html = drawn(vec![(1.0, 1.0), (2.0, 2.0)]);
+        assert!(!html.contains("<script") && !html.contains("<b>") && !html.contains("<unit"));
+        assert!(
+            html.contains("&lt;b&gt;&quot;one ends at 2.000 &lt;unit&gt;"),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn long_lines_are_thinned_and_keep_their_ends() {
+        let points: Vec<(f64, f64)> = (0..100_000).map(|i| (f64::from(i), f64::from(i))).collect();
+        let html = drawn(points);
+        let paths = html.split(" points=\"").skip(1);
+        let paths: Vec<Vec<&str>> = paths
+            .map(|path| {
+                path.split('"')
+                    .next()
+                    .unwrap_or("")
+                    .split_whitespace()
+                    .collect()
+            })
+            .collect();
+        // Without the axes and their ticks.
+        let paths: Vec<_> = paths.into_iter().filter(|path| path.len() > 2).collect();
+        let [gap, train, arm] = &paths[..] else {
+            panic!("{} lines and areas", paths.len());
         };
-        assert!(plot.render().contains("nothing to draw"));
+        assert!((300..=601).contains(&train.len()), "{}", train.len());
+        assert_eq!((train, gap.len()), (arm, 2 * train.len()));
+        let all = thinned(&(0..100_000).collect::<Vec<_>>());
+        assert_eq!((all.first(), all.last()), (Some(&0), Some(&99_999)));
     }
 }

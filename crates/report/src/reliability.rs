@@ -1,118 +1,95 @@
 //! The reliability diagram: accuracy against confidence.
 
-use std::fmt::Write;
+use evenkeel_record::{Estimate, Quality, ReliabilityBin};
+use plotters::element::{Circle, ErrorBar, PathElement, Rectangle};
+use plotters::prelude::Color;
 
-use evenkeel_record::{Estimate, Quality};
-
+use crate::axis::Axis;
+use crate::canvas::{BOTTOM, Chart, Failure, Frame, Grid, Role, ends, picture};
+use crate::figure;
 use crate::html::{grouped, percent};
-use crate::scale::Scale;
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 58.0;
-/// Holds half of the last tick's label.
-const RIGHT: f64 = 24.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 48.0;
+const HEIGHT: u32 = 3200;
+const TOP: u32 = 100;
 /// The tallest bar of the counts, of the plot's height.
 const BARS: f64 = 0.25;
+const DOT: u32 = 40;
+/// The ends of intervals: short ones are within the dot.
+const CAPS: u32 = 60;
 
 /// The figure: a point a bin with its interval, the diagonal of perfect calibration, and how many examples each
 /// bin holds.
 pub fn render(quality: &Quality) -> String {
-    let x = share_scale(LEFT, WIDTH - RIGHT);
-    let y = share_scale(HEIGHT - BOTTOM, TOP);
-    let mut svg = String::new();
-    let error = with_range(quality.calibration_error);
-    let _ = write!(
-        svg,
-        "<figure class=\"card\"><figcaption>Reliability<span class=\"legend\"><span class=\"key plain\"><i></i>accuracy \
-         of a bin, 95\u{a0}% interval</span><span class=\"key train\"><i></i>perfect</span></span></figcaption>\
-         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Accuracy by confidence in {} bins; expected \
-         calibration error {error}\">",
-        quality.bins.len(),
-    );
-    axes(&mut svg, x, y);
-    let most = quality
-        .bins
-        .iter()
-        .map(|bin| bin.examples)
-        .max()
-        .unwrap_or(0);
-    for bin in &quality.bins {
-        let height = BARS * (bin.examples as f64 / most.max(1) as f64) * (HEIGHT - BOTTOM - TOP);
-        let (left, right) = (x.at(bin.low) + 1.0, x.at(bin.high) - 1.0);
-        let _ = write!(
-            svg,
-            "<rect class=\"bar\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\"><title>{} \
-             examples</title></rect>",
-            HEIGHT - BOTTOM - height,
-            right - left,
+    let bins = filled(quality).map(|bin| {
+        format!(
+            "{:.0} to {:.0} %: {} right of {}",
+            100.0 * bin.low,
+            100.0 * bin.high,
+            percent(bin.accuracy.value),
             grouped(bin.examples)
-        );
-    }
-    let _ = write!(
-        svg,
-        "<line class=\"line train\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
-        x.at(0.0),
-        y.at(0.0),
-        x.at(1.0),
-        y.at(1.0)
+        )
+    });
+    let alternative = format!(
+        "Accuracy by confidence in {} bins; expected calibration error {}; {}",
+        quality.bins.len(),
+        with_range(quality.calibration_error),
+        bins.collect::<Vec<_>>().join(", ")
     );
-    for bin in quality.bins.iter().filter(|bin| bin.examples > 0) {
-        let (px, py) = (x.at(bin.confidence), y.at(bin.accuracy.value));
-        if !px.is_finite() || !py.is_finite() {
-            continue;
-        }
-        if let Some(interval) = bin.accuracy.interval {
-            let _ = write!(
-                svg,
-                "<line class=\"line plain\" x1=\"{px:.1}\" x2=\"{px:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>",
-                y.at(interval.low),
-                y.at(interval.high)
-            );
-        }
-        let _ = write!(
-            svg,
-            "<circle class=\"dot plain\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"4\"/>"
-        );
-    }
-    svg.push_str("</svg></figure>");
-    svg
+    let drawn = picture(HEIGHT, &alternative, |area| {
+        let shares = || Axis::over(0.0..1.0).ticks(6, |tick, _| format!("{:.0} %", 100.0 * tick));
+        let frame = Frame {
+            x: shares(),
+            y: shares(),
+            name: "probability of the predicted class",
+            grid: Grid::Y,
+            top: TOP,
+            bottom: BOTTOM,
+        };
+        draw(&mut frame.draw(area)?, quality)
+    });
+    let legend = [
+        (Role::Plain, "accuracy of a bin, 95\u{a0}% interval"),
+        (Role::Train, "perfect"),
+        (Role::Bar, "share of the examples"),
+    ];
+    figure::card("Reliability", &legend, drawn)
 }
 
-fn share_scale(start: f64, end: f64) -> Scale {
-    Scale {
-        low: 0.0,
-        high: 1.0,
-        start,
-        end,
-    }
+fn filled(quality: &Quality) -> impl Iterator<Item = &ReliabilityBin> {
+    quality.bins.iter().filter(|bin| bin.examples > 0)
 }
 
-fn axes(svg: &mut String, x: Scale, y: Scale) {
-    for tick in [0.0, 0.2, 0.4, 0.6, 0.8, 1.0] {
-        let (at, across) = (y.at(tick), x.at(tick));
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.0} %</text>\
-             <text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>",
-            WIDTH - RIGHT,
-            LEFT - 8.0,
-            at + 4.0,
-            100.0 * tick,
-            HEIGHT - BOTTOM + 18.0,
-            100.0 * tick
-        );
-    }
-    let _ = write!(
-        svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"axis\">probability of the predicted class; bars: \
-         share of the examples</text>",
-        WIDTH - RIGHT,
-        HEIGHT - 8.0
-    );
+fn draw(chart: &mut Chart<'_>, quality: &Quality) -> Result<(), Failure> {
+    let most = filled(quality).map(|bin| bin.examples).max().unwrap_or(1);
+    chart.draw_series(filled(quality).map(|bin| {
+        let height = BARS * bin.examples as f64 / most as f64;
+        let corners = [(bin.low, height), (bin.high, 0.0)];
+        let mut bar = Rectangle::new(corners, Role::Bar.color().mix(0.22).filled());
+        bar.set_margin(0, 0, 10, 10);
+        bar
+    }))?;
+    let perfect = vec![(0.0, 0.0), (1.0, 1.0)];
+    chart.draw_series([PathElement::new(perfect, Role::Train.line())])?;
+    let points = || {
+        filled(quality)
+            .filter(|bin| bin.confidence.is_finite() && bin.accuracy.value.is_finite())
+            .map(|bin| (bin.confidence, bin.accuracy))
+    };
+    chart.draw_series(points().filter_map(|(confidence, accuracy)| {
+        let (low, high) = ends(accuracy)?;
+        let (value, style) = (accuracy.value, Role::Plain.line());
+        Some(ErrorBar::new_vertical(
+            confidence, low, value, high, style, CAPS,
+        ))
+    }))?;
+    chart.draw_series(points().map(|(confidence, accuracy)| {
+        Circle::new(
+            (confidence, accuracy.value),
+            DOT,
+            Role::Plain.color().filled(),
+        )
+    }))?;
+    Ok(())
 }
 
 /// A share with its interval.
@@ -121,4 +98,45 @@ pub fn with_range(estimate: Estimate) -> String {
         format!(" ({} to {})", percent(interval.low), percent(interval.high))
     });
     format!("{}{interval}", percent(estimate.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_statistics::Interval;
+
+    use super::*;
+
+    #[test]
+    fn bins_without_examples_or_numbers_are_left_out() {
+        let bin = |examples, confidence, value, low| ReliabilityBin {
+            low: 0.5,
+            high: 1.0,
+            examples,
+            confidence,
+            accuracy: Estimate::new(value, Some(Interval { low, high: 1.0 })),
+        };
+        let none = Estimate::new(f64::NAN, None);
+        let quality = Quality {
+            examples: 3,
+            accuracy: none,
+            loss: none,
+            brier: none,
+            calibration_error: none,
+            bins: vec![
+                bin(0, f64::NAN, f64::NAN, 0.0),
+                bin(1, f64::INFINITY, 0.5, 0.0),
+                bin(1, 0.7, 0.9, f64::NAN),
+                bin(u64::MAX, 0.9, 0.9, f64::NEG_INFINITY),
+            ],
+        };
+        let html = render(&quality);
+        assert_eq!(html.matches("class=\"fill plain\"").count(), 2, "{html}");
+        assert_eq!(html.matches("<rect").count(), 3);
+        assert!(!html.contains("NaN"));
+        let empty = Quality {
+            bins: Vec::new(),
+            ..quality
+        };
+        assert!(render(&empty).contains("stroke train"));
+    }
 }

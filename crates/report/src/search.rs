@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use evenkeel_record::{Estimate, FoundOperation, Search, p_in_words};
 
+use crate::canvas::Role;
 use crate::comparison::{sections, signed};
 use crate::html::{document, duration, escape, grouped, percent};
 use crate::picture::image;
@@ -160,17 +161,17 @@ fn scores(body: &mut String, search: &Search) {
         series: vec![
             Series {
                 name: "each",
-                class: "faint",
+                role: Role::Faint,
                 points: shown,
             },
             Series {
                 name: "best so far",
-                class: "test",
+                role: Role::Test,
                 points: best,
             },
             Series {
                 name: "without",
-                class: "train",
+                role: Role::Train,
                 points: plain.collect(),
             },
         ],

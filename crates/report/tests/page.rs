@@ -237,6 +237,7 @@ fn comparisons_have_a_table_a_forest_plot_and_curves() {
     ] {
         assert!(page.contains(expected), "{expected}");
     }
+    assert_texts_fit(&page);
     // A forest of one row and more, curves with more arms than colours, and nothing at all.
     for count in [1, 2, 12] {
         let arms = (0..count).map(|index| match index {
@@ -245,7 +246,7 @@ fn comparisons_have_a_table_a_forest_plot_and_curves() {
         });
         let page = render_comparison(&comparison(arms.collect()));
         assert_balanced(&page);
-        assert_eq!(page.contains("class=\"zero\""), count > 1);
+        assert_eq!(page.contains("class=\"stroke zero\""), count > 1);
     }
     let mut empty = arm("recipe", None);
     empty.curve.clear();
@@ -266,7 +267,7 @@ fn averages_have_a_section_and_harm_is_told() {
         &averages,
     );
     assert_balanced(&page);
-    assert_labels_fit(&page);
+    assert_texts_fit(&page);
     assert!(page.contains("Calibration") && page.contains("expected calibration error"));
     assert!(page.contains("<p class=\"note\"><b>flip</b>") && page.contains("lowers the accuracy"));
     assert!(page.contains("<p class=\"quiet\"><b>&lt;ten&gt;</b>"));
@@ -296,15 +297,41 @@ fn assert_balanced(page: &str) {
     assert!(open.is_empty(), "{open:?} left open");
 }
 
-/// The margin left of a plot holds this many characters of a tick's label.
-const LABEL: usize = 8;
-
-fn assert_labels_fit(page: &str) {
-    let ticks = page.split("text-anchor=\"end\">").skip(1);
-    for tick in ticks {
-        let label = tick.split('<').next().unwrap();
-        assert!(label.chars().count() <= LABEL, "{label}");
+/// No text reaches beyond its picture, at the width that a character has on average.
+fn assert_texts_fit(page: &str) {
+    const CHARACTER: f64 = 75.0;
+    let mut seen = 0;
+    for picture in page.split("<svg viewBox=\"0 0 ").skip(1) {
+        let width: f64 = picture.split(' ').next().unwrap().parse().unwrap();
+        let picture = picture.split("</svg>").next().unwrap();
+        for text in picture.split("<text ").skip(1) {
+            let (attributes, text) = text.split_once('>').unwrap();
+            let attribute = |name: &str| {
+                let (_, value) = attributes.split_once(&format!("{name}=\""))?;
+                value.split('"').next()
+            };
+            let text = text.split('<').next().unwrap().trim();
+            let aslant = if attribute("transform").is_some() {
+                0.848
+            } else {
+                1.0
+            };
+            let length = aslant * CHARACTER * text.chars().count() as f64;
+            let x: f64 = attribute("x").unwrap().parse().unwrap();
+            let left = match attribute("text-anchor").unwrap() {
+                "start" => x,
+                "middle" => x - length / 2.0,
+                _ => x - length,
+            };
+            assert!(
+                left >= 0.0 && left + length <= width,
+                "{text}: {left} to {}",
+                left + length
+            );
+            seen += 1;
+        }
     }
+    assert!(seen > 0 || page.contains("nothing to draw"));
 }
 
 #[test]
@@ -329,7 +356,7 @@ fn runs_of_every_kind_have_a_page() {
                     &[],
                 );
                 assert_balanced(&page);
-                assert_labels_fit(&page);
+                assert_texts_fit(&page);
                 assert_eq!(page.contains("role=\"status\""), !finished);
                 assert_eq!(page.contains("90.00\u{a0}%"), finished);
                 let resumable = matches!(status, Status::Running | Status::Interrupted);
