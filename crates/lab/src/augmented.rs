@@ -404,7 +404,7 @@ mod tests {
     fn copies_mind_their_class() {
         let temp = tempfile::tempdir().unwrap();
         let originals = Originals::open(&fixtures()).unwrap();
-        let [kept, from, to] = &originals.classes()[..] else {
+        let [kept, from, to] = originals.classes() else {
             panic!("expected three classes, found {:?}", originals.classes());
         };
         let text = format!(

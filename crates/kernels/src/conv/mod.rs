@@ -154,7 +154,7 @@ pub fn conv2d<T: Float>(x: &[T], weight: &[T], bias: Option<&[T]>, conv: &Conv2d
 /// [`global_avg_pool`](crate::global_avg_pool): what is pooled is never whole in memory.
 ///
 /// # Panics
-/// As [`conv2d`], or if the windows do not fit its output: see [`Window::output`].
+/// As [`conv2d`], or if the windows do not fit its output: see [`Window::output`](crate::Window::output).
 pub fn conv2d_activated<T: Float>(
     x: &[T],
     weight: &[T],
