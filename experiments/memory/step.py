@@ -1,9 +1,13 @@
 """PyTorch's side of crates/lab/examples/step_memory.rs: step.py convnet|resnet18 BATCH [channels_last]"""
 
 import sys
+from pathlib import Path
 
 import torch
 from torch import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "reference"))
+from resnet import ResNet18
 
 torch.set_num_threads(2)
 name, batch = sys.argv[1], int(sys.argv[2])
@@ -24,31 +28,7 @@ def convnet():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
 
 
-class Basic(nn.Module):
-    def __init__(self, before, after, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        self.down = None
-        if stride != 1 or before != after:
-            self.down = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x):
-        y = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(y)) + (self.down(x) if self.down else x))
-
-
-def resnet18():
-    blocks, before = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()], 64
-    for after, stride in [(64, 1), (128, 2), (256, 2), (512, 2)]:
-        blocks += [Basic(before, after, stride), Basic(after, after, 1)]
-        before = after
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-
-
-net, image = {"convnet": (convnet, (1, 28, 28)), "resnet18": (resnet18, (3, 32, 32))}[name]
+net, image = {"convnet": (convnet, (1, 28, 28)), "resnet18": (lambda: ResNet18(3, 64, "small", 10), (3, 32, 32))}[name]
 net = net().to(memory_format=layout)
 optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
 x = torch.randn(batch, *image).to(memory_format=layout)

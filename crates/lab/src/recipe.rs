@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use evenkeel_augment::{Mixing, Operation};
+use evenkeel_augment::{Mixing, Operation, name_classes};
 use evenkeel_nn::Role;
 use evenkeel_nn::decay::Decay;
 use serde::{Deserialize, Serialize};
@@ -248,6 +248,15 @@ impl Recipe {
             unreadable: self.data.unreadable,
             ..ImageOptions::default()
         }
+    }
+
+    /// The operations of the augmentation, with numbers for the names of classes.
+    ///
+    /// # Errors
+    /// If a class is none of the data's: names the step, the field and the classes.
+    pub(crate) fn operations(&self, classes: &[String]) -> Result<Vec<Operation>, Error> {
+        name_classes(&self.augment.operations, classes)
+            .map_err(|error| Error::Unfit(format!("augment.operations: {error}")))
     }
 
     /// Reads the recipe's data: what is held out, or left out, is.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use evenkeel_augment::{Loader, LoaderOptions, Operation, name_classes};
+use evenkeel_augment::{Loader, LoaderOptions, Operation};
 use evenkeel_nn::initialize;
 use evenkeel_record::{Preparation, Run};
 
@@ -46,8 +46,7 @@ impl<'a> Session<'a> {
         check.map_err(Error::Unfit)?;
         let preparation = preparation(&data);
         let classes = &data.classes;
-        let operations = name_classes(&recipe.augment.operations, classes)
-            .map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
+        let operations = recipe.operations(classes)?;
         let examples = examples::prepare(
             &data.train,
             &data.kind,

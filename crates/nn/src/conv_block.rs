@@ -109,11 +109,10 @@ impl ConvBlock {
             }
         }
     }
-}
 
-impl ConvBlock {
     /// [`forward`](Self::forward), followed by [`GlobalAvgPool`]: the end of a net without a dense head. Where the block
-    /// is one operation, so is this: what is averaged is never whole in memory at test, and never stored in training.
+    /// is one operation, so is this: what is averaged is never stored in training, and at test not whole in memory unless
+    /// its planes are large.
     ///
     /// # Shapes
     /// - input: `[N, C, height, width]`

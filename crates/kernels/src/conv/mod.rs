@@ -151,7 +151,7 @@ pub fn conv2d<T: Float>(x: &[T], weight: &[T], bias: Option<&[T]>, conv: &Conv2d
 }
 
 /// [`conv2d`], followed by an activation and perhaps [`max_pool`](crate::max_pool) or
-/// [`global_avg_pool`](crate::global_avg_pool): what is pooled is never whole in memory.
+/// [`global_avg_pool`](crate::global_avg_pool): what is pooled is never whole in memory, unless large planes are averaged.
 ///
 /// # Panics
 /// As [`conv2d`], or if the windows do not fit its output: see [`Window::output`](crate::Window::output).

@@ -9,9 +9,10 @@ use super::tiles::{DEEP_POSITIONS, Deep, DeepTap, Machine, WIDE_VECTORS, Wide};
 use super::transpose::transpose;
 use super::{ENOUGH_PARTS, PLANES};
 use crate::Float;
+use crate::norm;
 use crate::output::{Parts, build_parts};
 use crate::parallel;
-use crate::pool::{Pooling, write_means};
+use crate::pool::{Pooling, global_avg_pool, write_means};
 use winograd::Tiles;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
@@ -236,21 +237,11 @@ impl<'a, T: Float> Sums<'a, T> {
         if size == 0 {
             return (Vec::new(), Vec::new());
         }
-        build_parts(self.parts(size, 0), |part, to, scratch| {
-            let images = to.len() * self.splits / size;
+        self.build(size, 0, |part, to, scratch| {
             let rows = 0..self.gather.down.positions();
-            self.part(
-                x,
-                Part {
-                    index: part,
-                    images,
-                },
-                &rows,
-                scratch,
-                to,
-            );
-            let channel = part % self.splits * (self.outputs / self.splits);
-            (channel, finish(images, to))
+            self.part(x, part, &rows, scratch, to);
+            let channel = part.index % self.splits * (self.outputs / self.splits);
+            (channel, finish(part.images, to))
         })
     }
 
@@ -267,10 +258,8 @@ impl<'a, T: Float> Sums<'a, T> {
             return Vec::new();
         }
         if matches!(self.cut, Cut::Winograd(_)) && pooling.halves() {
-            let (pooled, _) = build_parts(self.parts(size, 0), |index, to, scratch| {
-                let images = to.len() * self.splits / size;
+            let (pooled, _) = self.build(size, 0, |part, to, scratch| {
                 let rows = 0..2 * pooling.pooled.height;
-                let part = Part { index, images };
                 self.winograd(x, part, &rows, Some(&finish), scratch, to);
             });
             return pooled;
@@ -282,14 +271,13 @@ impl<'a, T: Float> Sums<'a, T> {
             windows = windows.div_ceil(2);
         }
         let band = self.images * row * rows(windows);
-        let (pooled, _) = build_parts(self.parts(size, band), |index, to, scratch| {
+        let (pooled, _) = self.build(size, band, |part, to, scratch| {
             let (band, scratch) = scratch.split_at_mut(band);
-            let images = to.len() * self.splits / size;
             for first in (0..pooling.pooled.height).step_by(windows) {
                 let windows = first..(first + windows).min(pooling.pooled.height);
                 let rows = pooling.rows(&windows);
-                let band = &mut band[..images * row * rows.len()];
-                self.part(x, Part { index, images }, &rows, scratch, band);
+                let band = &mut band[..part.images * row * rows.len()];
+                self.part(x, part, &rows, scratch, band);
                 finish(band);
                 pooling.pool_rows(band, &windows, to);
             }
@@ -307,30 +295,42 @@ impl<'a, T: Float> Sums<'a, T> {
         let whole = self.images * size / self.splits * area;
         if whole > MOST_AVERAGED {
             let (y, _) = self.of_with(x, |_, y| finish(y));
-            let mut means = vec![T::ZERO; y.len() / area];
-            write_means(&y, area, &mut means);
-            return means;
+            let shape = norm::Channels {
+                n: self.examples,
+                c: size,
+                s: area,
+            };
+            return global_avg_pool(&y, shape);
         }
-        let (means, _) = build_parts(self.parts(size, whole), |index, to, scratch| {
+        let (means, _) = self.build(size, whole, |part, to, scratch| {
             let (whole, scratch) = scratch.split_at_mut(whole);
-            let images = to.len() * self.splits / size;
             let whole = &mut whole[..to.len() * area];
             let rows = 0..self.gather.down.positions();
-            self.part(x, Part { index, images }, &rows, scratch, whole);
+            self.part(x, part, &rows, scratch, whole);
             finish(whole);
             write_means(whole, area, to);
         });
         means
     }
 
-    /// How an output of `size` elements an image is cut, and what its parts use besides `more` elements.
-    fn parts(&self, size: usize, more: usize) -> Parts {
-        Parts {
+    /// An output of `size` elements an image, part by part: see [`build_parts`]. Each can use `more` elements besides
+    /// what its sums need.
+    fn build<R: Send>(
+        &self,
+        size: usize,
+        more: usize,
+        work: impl Fn(Part, &mut [T], &mut [T]) -> R + Sync + Send,
+    ) -> (Vec<T>, Vec<R>) {
+        let parts = Parts {
             total: self.examples * size,
             part: self.images * size / self.splits,
             scratch: more + self.planes() + self.scratch(),
             work: self.work,
-        }
+        };
+        build_parts(parts, |index, to, scratch| {
+            let images = to.len() * self.splits / size;
+            work(Part { index, images }, to, scratch)
+        })
     }
 
     /// The sums of some images of a part, of some rows of positions (of all, where the target has several classes of
@@ -341,7 +341,7 @@ impl<'a, T: Float> Sums<'a, T> {
         }
         let (planes, sums) = scratch.split_at_mut(self.planes());
         for group in 0..self.groups {
-            let piece = self.piece(&part, group, rows.start, to.len());
+            let piece = self.piece(part, group, rows.start, to.len());
             for row in rows.clone().step_by(self.stripe) {
                 let rows = row..(row + self.stripe).min(rows.end);
                 let channels = Channels {
@@ -363,7 +363,7 @@ impl<'a, T: Float> Sums<'a, T> {
     }
 
     /// What a part handles of a group, in an output of so many elements.
-    fn piece(&self, part: &Part, group: usize, first_row: usize, size: usize) -> Piece {
+    fn piece(&self, part: Part, group: usize, first_row: usize, size: usize) -> Piece {
         let outputs = self.outputs / self.splits;
         let blocks = self.outputs.div_ceil(self.block);
         let image = size / part.images;
@@ -546,6 +546,7 @@ impl<'a, T: Float> Sums<'a, T> {
 }
 
 /// Some images, and of their outputs all or a share.
+#[derive(Clone, Copy)]
 struct Part {
     index: usize,
     images: usize,

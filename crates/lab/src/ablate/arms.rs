@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use evenkeel_augment::{Operation, Pipeline, Size, name_classes};
+use evenkeel_augment::{Operation, Pipeline, Size};
 use evenkeel_nn::NormKind;
 use evenkeel_nn::decay::Decay;
 use serde::Deserialize;
@@ -74,13 +74,11 @@ impl ArmSet {
     /// Its arms for a recipe and the data that it names; the first is the baseline.
     ///
     /// # Errors
-    /// If the data cannot be read.
+    /// If the data cannot be read, or an operation names a class that it lacks.
     pub fn arms(&self, recipe: &Recipe) -> Result<Vec<Arm>, Error> {
         let data = Dataset::open_with(&recipe.data.source.parse()?, &recipe.images())?;
         let mut recipe = recipe.clone();
-        let operations = name_classes(&recipe.augment.operations, &data.classes);
-        recipe.augment.operations =
-            operations.map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
+        recipe.augment.operations = recipe.operations(&data.classes)?;
         Ok((self.make)(&recipe, &data.kind))
     }
 }

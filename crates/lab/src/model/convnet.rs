@@ -118,21 +118,22 @@ impl ConvNet {
     /// - images: `[N, channels, height, width]`
     /// - output: logits `[N, classes]`
     pub fn forward_images(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        let of_block = |index: usize| pass.scope(&format!("blocks.{index}"));
-        let forward = |x: Tensor<4>, (index, block): (usize, &ConvBlock)| {
-            let pass = of_block(index);
-            self.nonlinearity.rest(block.forward(x, &pass), &pass)
+        // The last block's output is averaged as it is made, where nothing comes between.
+        let averages = self.dense.is_none() && self.nonlinearity.is_fused();
+        let (blocks, last) = match self.blocks.split_last() {
+            Some((last, blocks)) if averages => (blocks, Some(last)),
+            _ => (&self.blocks[..], None),
         };
-        let x = match (&self.dense, self.blocks.split_last()) {
-            (None, Some((last, blocks))) if self.nonlinearity.is_fused() => {
-                let x = blocks.iter().enumerate().fold(images, forward);
-                last.forward_averaged(x, &of_block(blocks.len()))
-            }
-            (None, _) => self
-                .pool
-                .forward(self.blocks.iter().enumerate().fold(images, forward)),
+        let of_block = |index: usize| pass.scope(&format!("blocks.{index}"));
+        let mut x = images;
+        for (index, block) in blocks.iter().enumerate() {
+            let pass = of_block(index);
+            x = self.nonlinearity.rest(block.forward(x, &pass), &pass);
+        }
+        let x = match (&self.dense, last) {
+            (None, Some(last)) => last.forward_averaged(x, &of_block(blocks.len())),
+            (None, None) => self.pool.forward(x),
             (Some(dense), _) => {
-                let x = self.blocks.iter().enumerate().fold(images, forward);
                 let pass = pass.scope("dense");
                 let x = linear(dense, self.drop_connect, x.flatten(1, 3), &pass);
                 normalize_and_activate(None, x, self.nonlinearity, &pass)

@@ -1,7 +1,7 @@
 //! A trained net and its data, as instruments look at them.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use evenkeel_augment::{Loader, LoaderOptions, Operation, name_classes};
+use evenkeel_augment::{Loader, LoaderOptions, Operation};
 use evenkeel_nn::Pass;
 use evenkeel_record::{Line, Preparation, Run, RunFolder, Status};
 
@@ -80,8 +80,7 @@ impl Subject {
                 data.classes.len()
             )));
         }
-        let operations = name_classes(&recipe.augment.operations, &data.classes)
-            .map_err(|error| Error::Unfit(format!("augment.operations: {error}")))?;
+        let operations = recipe.operations(&data.classes)?;
         let device = device.clone().without_autodiff();
         let model = recipe.model.build(&data.kind, data.classes.len(), &device);
         let model = weights::from_safetensors(model.map_err(Error::Unfit)?, &folder.model())?;

@@ -31,8 +31,6 @@ const SLACK: usize = LANES;
 
 /// Places of a kernel.
 const TAPS: usize = 9;
-/// Changes values before they are pooled.
-type Finish<'a, T> = &'a dyn Fn(&mut [T]);
 
 /// With fewer channels the transforms take longer than they save; on smaller images than these, rows of tiles fill
 /// vectors less, and there must be more channels.
@@ -118,6 +116,9 @@ impl Tiles {
     }
 }
 
+/// Changes values before they are pooled.
+type Finish<'a, T> = &'a dyn Fn(&mut [T]);
+
 impl<T: Float> Sums<'_, T> {
     /// The sums of a part, of some rows of the target. If `finish` is given, it changes them, and they are pooled by
     /// [`Window::HALVING`](crate::Window::HALVING): a window is a tile.
@@ -139,7 +140,7 @@ impl<T: Float> Sums<'_, T> {
         let (products, scratch) = scratch.split_at_mut(PRODUCTS * steps[1]);
         let (padded, lines) = scratch.split_at_mut(tiles.padded());
         for group in 0..self.groups {
-            let piece = self.piece(&part, group, rows.start, to.len());
+            let piece = self.piece(part, group, rows.start, to.len());
             // Tiles lie at even rows, whatever the rows that are wanted: the same bits for any.
             for first in (rows.start - rows.start % 2..rows.end).step_by(tiles.stripe) {
                 let stripe = first..(first + tiles.stripe).min(rows.end);
