@@ -28,6 +28,9 @@ pub trait Lanes: Sized + Copy {
 
     /// [`vectors`](Self::vectors), to write.
     fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Vector<S>];
+
+    /// These values, if that is their type.
+    fn as_f32s(values: &mut [Self]) -> Option<&mut [f32]>;
 }
 
 impl Lanes for f32 {
@@ -52,6 +55,11 @@ impl Lanes for f32 {
     fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [S::f32s] {
         S::as_mut_simd_f32s(values).0
     }
+
+    #[inline(always)]
+    fn as_f32s(values: &mut [Self]) -> Option<&mut [f32]> {
+        Some(values)
+    }
 }
 
 impl Lanes for f64 {
@@ -75,6 +83,11 @@ impl Lanes for f64 {
     #[inline(always)]
     fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [S::f64s] {
         S::as_mut_simd_f64s(values).0
+    }
+
+    #[inline(always)]
+    fn as_f32s(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
     }
 }
 

@@ -29,7 +29,8 @@ fn conv(examples: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize
 
 /// Of every class: none, one pixel, odd sizes, kernels of 1, 3, 5, 7 and oblong ones, strides,
 /// dilation, more padding than image, groups, depthwise, many images of one or several at a time (some of which are whole tiles), images that
-/// are handled in stripes, one image whose outputs are shared out, more weights than are handled at a time, those that Winograd's way is for.
+/// are handled in stripes, one image whose outputs are shared out, more weights than are handled at a time, those that Winograd's way is for, of
+/// images side by side and alternating.
 fn cases() -> Vec<Conv2d> {
     let three = conv(3, [4, 5], [9, 11], [3, 3]);
     vec![
@@ -57,6 +58,8 @@ fn cases() -> Vec<Conv2d> {
         conv(3, [32, 40], [29, 28], [3, 3]),
         conv(34, [64, 65], [14, 14], [3, 3]),
         conv(1, [130, 64], [30, 31], [3, 3]),
+        conv(65, [64, 65], [7, 7], [3, 3]),
+        conv(66, [48, 40], [13, 14], [3, 3]),
         Conv2d {
             padding: [(0, 1), (2, 0)],
             groups: 2,

@@ -8,6 +8,7 @@ mod sums;
 mod tiles;
 mod transpose;
 mod weight_gradient;
+mod winograd;
 
 use crate::Float;
 use crate::activation::{Activate, Activation, with_activation};
@@ -97,6 +98,11 @@ impl Conv2d {
             Ok(output) => output,
             Err(problem) => panic!("conv2d: {problem}"),
         }
+    }
+
+    /// Channels in and out, of a group.
+    fn channels_of_group(&self) -> [usize; 2] {
+        self.channels.map(|channels| channels / self.groups)
     }
 
     /// Weights of one output channel.

@@ -7,13 +7,13 @@ use std::ops::Range;
 use super::gather::{Axis, Channels, Class, Gather};
 use super::tiles::{DEEP_POSITIONS, Deep, DeepTap, Machine, WIDE_VECTORS, Wide};
 use super::transpose::transpose;
+use super::winograd::{Tiles, transform_weights};
 use super::{ENOUGH_PARTS, PLANES};
 use crate::Float;
 use crate::norm;
 use crate::output::{Parts, build_parts};
 use crate::parallel;
 use crate::pool::{Pooling, global_avg_pool, write_means};
-use winograd::Tiles;
 
 /// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
 const WEIGHTS: usize = 1 << 15;
@@ -167,7 +167,7 @@ impl<'a, T: Float> Sums<'a, T> {
         };
         let splits = match cut {
             // Each split transforms its inputs again.
-            Cut::Winograd(_) if images == 1 => splits(kernels, USUAL_BLOCK, examples),
+            Cut::Winograd(_) if images == 1 => splits(kernels, USUAL_BLOCK, 2 * examples),
             _ if images == 1 => splits(kernels, block, examples),
             _ => 1,
         };
@@ -184,7 +184,7 @@ impl<'a, T: Float> Sums<'a, T> {
             across,
             weights: match (cut, kernels.packed(down, across, block)) {
                 (Cut::Winograd(_), packed) => {
-                    winograd::transform_weights(&packed, [down, across], sources, block)
+                    transform_weights(&packed, [down, across], sources, block)
                 }
                 (_, packed) => packed,
             },
@@ -344,12 +344,7 @@ impl<'a, T: Float> Sums<'a, T> {
             let piece = self.piece(part, group, rows.start, to.len());
             for row in rows.clone().step_by(self.stripe) {
                 let rows = row..(row + self.stripe).min(rows.end);
-                let channels = Channels {
-                    first: piece.sources,
-                    count: self.sources,
-                    images: part.images,
-                    apart: self.groups * self.sources,
-                };
+                let channels = self.channels(&piece);
                 // The planes are as large as those of a whole stripe.
                 let stripe = row..row + self.stripe;
                 self.gather.pad(x, &channels, &stripe, self.images, planes);
@@ -377,6 +372,16 @@ impl<'a, T: Float> Sums<'a, T> {
             image,
             plane: image / (self.groups * outputs),
             first_row,
+        }
+    }
+
+    /// What a piece reads.
+    fn channels(&self, piece: &Piece) -> Channels {
+        Channels {
+            first: piece.sources,
+            count: self.sources,
+            images: piece.images,
+            apart: self.groups * self.sources,
         }
     }
 
@@ -662,7 +667,7 @@ fn regions(
 /// The cut that has less to do. It depends on the shape alone, not on the machine's vectors: what [`Sums::of_with`]
 /// returns is of its parts.
 fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> Cut {
-    if let Some(tiles) = Tiles::new(gather, kernels.sources, kernels.outputs, examples) {
+    if let Some(tiles) = Tiles::of_sums(gather, kernels.sources, kernels.outputs, examples) {
         return Cut::Winograd(tiles);
     }
     let machine = Machine::usual::<T>();
