@@ -18,6 +18,7 @@ mod output;
 mod parallel;
 mod pool;
 pub mod reference;
+mod residual;
 mod simd;
 
 pub use activation::Activation;
@@ -44,3 +45,4 @@ pub use pool::{
     AvgPool, MaxPool, Planes, Window, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward, max_pool, max_pool_backward,
 };
+pub use residual::{add_activated, add_activated_backward};

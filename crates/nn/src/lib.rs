@@ -42,6 +42,7 @@ mod noise;
 mod norm;
 mod pass;
 mod pool;
+mod residual;
 
 pub use average::{
     ExpectationGap, Moments, Predictive, expectation_gap, monte_carlo, monte_carlo_predictive,
@@ -50,7 +51,7 @@ pub use average::{
 pub use backend::MaskOperations;
 pub use backend::{
     ConvBlockOperations, ConvOperations, NoiseOperations, NormOperations, Normalization,
-    PartOperations, PoolOperations, Shake,
+    PartOperations, PoolOperations, ResidualOperations, Shake,
 };
 pub use buffer::Buffer;
 pub use conv::{Conv2d, Conv2dConfig};
@@ -75,3 +76,4 @@ pub use norm::{
 };
 pub use pass::{Observation, Observer, Pass, StatisticsSource, StatisticsUpdate};
 pub use pool::{AvgPool2d, AvgPool2dConfig, GlobalAvgPool, MaxPool2d, MaxPool2dConfig};
+pub use residual::add_activated;

@@ -15,10 +15,15 @@ use crate::Float;
 use crate::parallel;
 use crate::simd::LaneSums;
 
-/// Weights of which as many sums as there are parts would take too much memory.
-const MANY_WEIGHTS: usize = 1 << 17;
-/// Then this many parts are outputs, which take no memory more, but pad the images again.
-const OUTPUT_PARTS: usize = 4;
+/// Ranges of the images, whose sums are added afterwards, and parts of the outputs: the more weights there are, the less
+/// memory.
+const DIVISIONS: [[usize; 2]; 3] = [
+    [ENOUGH_PARTS, 1],
+    [ENOUGH_PARTS / 4, 4],
+    [ENOUGH_PARTS / 8, 4],
+];
+/// Elements of the sums of all ranges, at most, but for the last of those.
+const PARTIAL_SUMS: usize = 1 << 21;
 
 /// Images whose values alternate, at most.
 const MOST_IMAGES: usize = 8;
@@ -91,6 +96,16 @@ enum Way {
     Winograd(Tiles),
 }
 
+impl Way {
+    /// For each channel in and out.
+    fn sums(&self, conv: &Conv2d) -> usize {
+        match self {
+            Self::Planes(_) => conv.kernel[0] * conv.kernel[1],
+            Self::Winograd(_) => PRODUCTS,
+        }
+    }
+}
+
 impl<'a> Correlations<'a> {
     fn new<T: Float>(conv: &'a Conv2d, gather: &'a Gather) -> Self {
         Self::with::<T>(Tiles::of_correlations(conv, gather), conv, gather)
@@ -115,11 +130,12 @@ impl<'a> Correlations<'a> {
                 (stripe, images, Way::Planes(tiles))
             }
         };
-        let splits = if conv.channels[1] * conv.taps() > MANY_WEIGHTS {
-            OUTPUT_PARTS
-        } else {
-            1
-        };
+        // Ranges of the images read nothing twice, parts of the outputs take no memory more.
+        let groups = conv.examples.div_ceil(images);
+        let sums = conv.channels[1] * sources * way.sums(conv);
+        let divisions = DIVISIONS.map(|[ranges, splits]| [ranges.min(groups), splits]);
+        let few = |[ranges, _]: &[usize; 2]| ranges * sums <= PARTIAL_SUMS;
+        let [ranges, splits] = (divisions.into_iter().find(few)).unwrap_or(divisions[2]);
         let (down, across) = (&gather.down.classes[0], &gather.across.classes[0]);
         Self {
             conv,
@@ -131,7 +147,7 @@ impl<'a> Correlations<'a> {
             places: down.places(across, conv.kernel[1]),
             stripe,
             images,
-            ranges: (ENOUGH_PARTS / splits).clamp(1, conv.examples.div_ceil(images)),
+            ranges,
             splits,
             way,
         }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
     Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Fold, GlobalAvgPool, MaxPool2d,
-    MaxPool2dConfig, Norm, NormKind, Norms, Pass, conv_norm,
+    MaxPool2dConfig, Norm, NormKind, Norms, Pass, add_activated, conv_norm,
 };
 use serde::{Deserialize, Serialize};
 
@@ -292,7 +292,12 @@ impl BasicBlock {
             Some((conv, norm)) => convolve(conv, norm.as_ref(), x, &pass.scope("downsample")),
             None => x,
         };
-        observed_relu(x + y, &pass.scope("relu"))
+        let pass = pass.scope("relu");
+        if pass.is_observed() {
+            observed_relu(x + y, &pass)
+        } else {
+            add_activated(y, x, Activation::Relu)
+        }
     }
 }
 

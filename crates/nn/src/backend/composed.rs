@@ -35,7 +35,7 @@ pub(super) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
 
 /// What the tests of the composed operations share.
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use burn::tensor::{Device, Tensor, TensorData, Tolerance};
     use evenkeel_random::Key;
 

@@ -10,7 +10,7 @@
 //! what an operation saves for its backward. Dispatching an extension on a backend that it does not
 //! list panics, so the choice is made here, before the dispatch.
 
-mod composed;
+pub(crate) mod composed;
 mod conv;
 mod conv_block;
 #[cfg(feature = "cube")]
@@ -19,6 +19,7 @@ mod flex;
 mod noise;
 mod norm;
 mod pool;
+mod residual;
 
 pub use conv::ConvOperations;
 pub use conv_block::ConvBlockOperations;
@@ -27,6 +28,7 @@ pub use noise::MaskOperations;
 pub use noise::{NoiseOperations, Shake};
 pub use norm::{NormOperations, Normalization, PartOperations};
 pub use pool::PoolOperations;
+pub use residual::ResidualOperations;
 
 pub(crate) use conv::{convolution, folded_block};
 pub(crate) use conv_block::{ConvBlockOutput, conv_block};
@@ -36,6 +38,7 @@ pub(crate) use norm::{
     channel_dispersion, channel_moments, row_norm,
 };
 pub(crate) use pool::{avg_pool, global_avg_pool, max_pool, planes};
+pub(crate) use residual::add_activated;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
