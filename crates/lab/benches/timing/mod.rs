@@ -1,17 +1,17 @@
 //! One way to time, and the nets and layers that are timed.
 #![allow(dead_code, reason = "the two benches use different parts")]
 
+mod burn_nets;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{self, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{self, LinearConfig, PaddingConfig2d};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use evenkeel_augment::{
     AugmentedImages, Cutout, Error, HorizontalFlip, Image, ImageSource, Loader, LoaderOptions,
@@ -24,6 +24,8 @@ use evenkeel_nn::{
     LayerNormConfig, NormKind, Pass, RmsNormConfig, SpatialDropoutConfig, cross_entropy,
 };
 use serde_json::json;
+
+use burn_nets::{BurnNet, BurnResNet, POOL_AFTER, WIDTHS};
 
 /// Whether the command line asks for this operation: no word after the bench's name asks for all.
 fn wanted(op: &str) -> bool {
@@ -192,52 +194,6 @@ pub fn layers(allocator: &str) {
     layer("drop_connect_linear", shape, &burns, |x| linear.forward(x));
 }
 
-/// The net of the peers' `train_step.py`, with Burn's own layers.
-#[derive(Module, Debug)]
-struct BurnNet {
-    convs: Vec<Conv2d>,
-    norms: Vec<nn::BatchNorm>,
-    pool: MaxPool2d,
-    average: nn::pool::AdaptiveAvgPool2d,
-    head: Linear,
-}
-
-const WIDTHS: [usize; 4] = [32, 64, 64, 128];
-const POOL_AFTER: [usize; 2] = [1, 2];
-
-impl BurnNet {
-    fn new(device: &Device) -> Self {
-        let pairs = [1].into_iter().chain(WIDTHS).zip(WIDTHS);
-        let conv = |(before, after)| {
-            Conv2dConfig::new([before, after], [3, 3])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .with_bias(false)
-                .init(device)
-        };
-        Self {
-            convs: pairs.map(conv).collect(),
-            norms: WIDTHS
-                .map(|width| nn::BatchNormConfig::new(width).init(device))
-                .into(),
-            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
-            average: nn::pool::AdaptiveAvgPool2dConfig::new([1, 1]).init(),
-            head: LinearConfig::new(WIDTHS[3], 10).init(device),
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let examples = x.dims()[0];
-        let mut x = x.reshape([examples, 1, 28, 28]);
-        for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
-            x = relu(norm.forward(conv.forward(x)));
-            if POOL_AFTER.contains(&index) {
-                x = self.pool.forward(x);
-            }
-        }
-        self.head.forward(self.average.forward(x).flatten(1, 3))
-    }
-}
-
 /// A training step of `model` on a batch of images of so many values, each call one, as a time.
 fn stepper<M: Module>(
     model: M,
@@ -311,10 +267,14 @@ pub fn training_step(allocator: &str) {
     };
     let model = recipe.build(&images([3, 32, 32]), 10, &device());
     let model = model.expect("the net fits the images");
-    let mut step = stepper(model, [64, 3 * 32 * 32], forward_in_training);
-    let [times] = measure(7, || [step()]);
-    let peer = format!("evenkeel, {allocator}");
-    report("train_step/resnet18", &[64, 3, 32, 32], &peer, &times);
+    let size = [64, 3 * 32 * 32];
+    let mut ours = stepper(model, size, forward_in_training);
+    let mut burns = stepper(BurnResNet::new(&device()), size, BurnResNet::forward);
+    let [ours, burns] = measure(7, || [ours(), burns()]);
+    for (peer, times) in [("evenkeel", ours), ("burn", burns)] {
+        let peer = format!("{peer}, {allocator}");
+        report("train_step/resnet18", &[64, 3, 32, 32], &peer, &times);
+    }
 }
 
 /// Predictions of the trained net, with our layers and with Burn's.
