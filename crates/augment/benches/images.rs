@@ -89,29 +89,23 @@ fn pipeline(steps: &[Value], exact: bool) -> Pipeline {
     }
 }
 
-/// Seconds of this thread on a processor where the system tells them (Linux), so that other programs count less; else by
+/// Seconds of this thread on a processor where the system tells them exactly, so that other programs count less; else by
 /// the wall clock.
-struct Clock(Instant, Option<f64>);
-
-impl Clock {
-    fn now() -> Self {
-        Self(Instant::now(), Self::on_processor())
-    }
-
-    fn on_processor() -> Option<f64> {
-        let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
-    }
-
-    fn seconds(&self) -> f64 {
-        match (self.1, Self::on_processor()) {
-            (Some(start), Some(end)) => end - start,
-            _ => self.0.elapsed().as_secs_f64(),
-        }
-    }
+fn seconds() -> f64 {
+    #[cfg(unix)]
+    let seconds = {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+    };
+    #[cfg(not(unix))]
+    let seconds = {
+        static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        START.elapsed().as_secs_f64()
+    };
+    seconds
 }
 
-/// Of a repeat: the system counts a thread's time in thousandths of a second.
+/// Of a repeat.
 const SECONDS: f64 = 0.1;
 
 /// The median of the repeats behind the first, which warms up; each has as many epochs as take some time.
@@ -119,18 +113,18 @@ fn rate(op: &str, exact: bool, items: usize, repeats: usize, mut work: impl FnMu
     let start = Instant::now();
     work(0);
     let epochs = (SECONDS / start.elapsed().as_secs_f64()).ceil() as u64;
-    let mut seconds: Vec<f64> = (0..repeats as u64)
+    let mut times: Vec<f64> = (0..repeats as u64)
         .map(|repeat| {
-            let start = Clock::now();
+            let start = seconds();
             for epoch in 0..epochs {
                 work(1 + repeat * epochs + epoch);
             }
-            start.seconds() / epochs as f64
+            (seconds() - start) / epochs as f64
         })
         .collect();
-    seconds.sort_by(f64::total_cmp);
-    let rate = (items as f64 / seconds[repeats / 2]).round();
-    let best = (items as f64 / seconds[0]).round();
+    times.sort_by(f64::total_cmp);
+    let rate = (items as f64 / times[repeats / 2]).round();
+    let best = (items as f64 / times[0]).round();
     let peer = if exact { "evenkeel exact" } else { "evenkeel" };
     println!(
         "{}",
