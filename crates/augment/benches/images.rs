@@ -244,12 +244,16 @@ fn small(repeats: usize) {
     });
 }
 
-/// By the wall clock: epochs of a loader with one worker and with two.
+/// Images of an epoch, at least: its first and last batches are a small part.
+const EPOCH: usize = 2000;
+
+/// By the wall clock: epochs of a loader with one worker and with two, in turn, so that the machine's moods meet both.
 fn workers(files: &[Vec<u8>], steps: &[Value], repeats: usize) {
-    let source = Pictures::new(files.to_vec(), false);
+    let files = vec![files; EPOCH.div_ceil(files.len())].concat();
+    let source = Pictures::new(files, false);
     let examples = AugmentedImages::new(source, &pipeline(steps, false), 0).expect("it fits");
     let examples = Arc::new(examples);
-    for workers in [1, 2] {
+    let loaders = [1, 2].map(|workers| {
         let options = LoaderOptions {
             batch_size: 16,
             workers,
@@ -257,19 +261,23 @@ fn workers(files: &[Vec<u8>], steps: &[Value], repeats: usize) {
             shuffle: Some(0),
             drop_last: false,
         };
-        let loader = Loader::new(examples.clone(), options).expect("valid");
-        let mut seconds: Vec<f64> = (0..=repeats as u64)
-            .map(|epoch| {
-                let start = Instant::now();
-                loader
-                    .epoch(epoch, 0)
-                    .for_each(|batch| drop(std::hint::black_box(batch)));
-                start.elapsed().as_secs_f64()
-            })
-            .skip(1)
-            .collect();
-        seconds.sort_by(f64::total_cmp);
-        let rate = (examples.len() as f64 / seconds[repeats / 2]).round();
+        Loader::new(examples.clone(), options).expect("valid")
+    });
+    let mut times = [const { Vec::new() }; 2];
+    for epoch in 0..=repeats as u64 {
+        for (loader, times) in loaders.iter().zip(&mut times) {
+            let start = Instant::now();
+            loader
+                .epoch(epoch, 0)
+                .for_each(|batch| drop(std::hint::black_box(batch)));
+            if epoch > 0 {
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    for (workers, mut times) in (1..).zip(times) {
+        times.sort_by(f64::total_cmp);
+        let rate = (examples.len() as f64 / times[repeats / 2]).round();
         let peer = format!("evenkeel, workers: {workers}");
         println!(
             "{}",
