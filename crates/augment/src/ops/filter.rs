@@ -199,23 +199,22 @@ impl Weights {
         let support = filter.support() * stretch;
         let narrow = 1.0 / stretch; // multiplied by, as Pillow does
         let mut starts = Vec::with_capacity(axis.count + 1);
-        let mut values = Vec::with_capacity(axis.count * (2.0 * support + 2.0) as usize);
-        let mut shares: Vec<f64> = Vec::new();
+        let most = axis.count * (2.0 * support + 2.0) as usize;
+        // Shares of the pixels, and for each the sum of those of its output.
+        let (mut shares, mut sums) = (Vec::with_capacity(most), Vec::with_capacity(most));
         for i in axis.places() {
             let centre = axis.from + (i as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let last = ((centre + support + 0.5) as usize).min(axis.length);
-            shares.clear();
+            let begin = shares.len();
+            starts.push((axis.start + first, begin));
             shares.extend((first..last).map(|j| filter.weight((j as f64 - centre + 0.5) * narrow)));
-            let sum: f64 = shares.iter().sum();
-            starts.push((axis.start + first, values.len()));
-            let unit = f64::from(1 << FRACTION);
-            values.extend(shares.iter().map(|share| {
-                let value = share / sum * unit;
-                (value + f64::copysign(0.5, value)) as i32
-            }));
+            let sum: f64 = shares[begin..].iter().sum();
+            sums.resize(shares.len(), sum);
         }
-        starts.push((0, values.len())); // where the last one's weights end
+        starts.push((0, shares.len())); // where the last one's weights end
+        let mut values = vec![0; shares.len()];
+        fixed_point(&shares, &sums, &mut values);
         Self { starts, values }
     }
 
@@ -274,6 +273,16 @@ impl Weights {
     fn across(&self, i: usize, above: usize, pixels: &[u8], output: &mut [u8]) {
         let (first, weights) = self.of(i);
         columns(weights, &pixels[(first - above) * output.len()..], output);
+    }
+}
+
+/// Shares of their sums, as integers.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn fixed_point(shares: &[f64], sums: &[f64], values: &mut [i32]) {
+    let unit = f64::from(1 << FRACTION);
+    for ((value, share), sum) in values.iter_mut().zip(shares).zip(sums) {
+        let scaled = share / sum * unit;
+        *value = (scaled + f64::copysign(0.5, scaled)) as i32;
     }
 }
 
