@@ -43,6 +43,7 @@ const SMALLEST: usize = 7;
 const MOST_PRODUCTS: f64 = 0.59;
 /// Tiles of a row, of which several images fill vectors better than one.
 const SHORT: usize = LANES / 2;
+
 /// How an image's target is cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tiles {
