@@ -245,7 +245,7 @@ fn small(repeats: usize) {
 }
 
 /// Images of an epoch, at least: its first and last batches are a small part.
-const EPOCH: usize = 2000;
+const EPOCH: usize = 1000;
 
 /// By the wall clock: epochs of a loader with one worker and with two, in turn, so that the machine's moods meet both.
 fn workers(files: &[Vec<u8>], steps: &[Value], repeats: usize) {
@@ -380,7 +380,7 @@ fn main() {
         small(repeats);
     }
     if wanted("workers") {
-        workers(&encoded.files, &pipelines[1].1, repeats);
+        workers(&encoded.files, &pipelines[1].1, 3 * repeats);
     }
     if wanted("lighting") {
         let resize = json!({"op": "resize", "to": {"size": {"width": 224, "height": 224}}});
