@@ -1,12 +1,13 @@
 //! Sums of a [`Gather`] over the channels of its source: a convolution, or its gradient by the input.
 
+mod deep;
+mod wide;
 mod winograd;
 
 use std::ops::Range;
 
-use super::gather::{Axis, Channels, Class, Gather};
-use super::tiles::{DEEP_POSITIONS, Deep, DeepTap, Machine, WIDE_VECTORS, Wide};
-use super::transpose::transpose;
+use super::gather::{Channels, Class, Gather};
+use super::tiles::{DEEP_POSITIONS, Machine, WIDE_VECTORS};
 use super::winograd::{Tiles, transform_weights};
 use super::{ENOUGH_PARTS, PLANES};
 use crate::Float;
@@ -15,8 +16,6 @@ use crate::output::{Parts, build_parts};
 use crate::parallel;
 use crate::pool::{Pooling, global_avg_pool, write_means};
 
-/// Elements of the weights that a deep tile goes through at a time: they should stay in the cache.
-const WEIGHTS: usize = 1 << 15;
 /// Outputs of a deep tile, in `f32`.
 const USUAL_BLOCK: usize = 32;
 /// Elements of a part's target that are in use at a time before they are pooled.
@@ -85,13 +84,6 @@ enum Cut {
     Winograd(Tiles),
 }
 
-/// Rows of positions, and tiles of a row, that see more than zeros under the same taps.
-struct Region {
-    rows: Range<usize>,
-    tiles: Range<usize>,
-    taps: Vec<DeepTap>,
-}
-
 /// Positions of the target that see the source in the same way, down and across.
 struct Pair<'a, T> {
     down: &'a Class,
@@ -101,7 +93,7 @@ struct Pair<'a, T> {
     /// On the planes of a group's channels, in the order of the weights: for [`Cut::Wide`].
     offsets: Vec<usize>,
     /// For [`Cut::Deep`].
-    regions: Vec<Region>,
+    regions: Vec<deep::Region>,
 }
 
 /// All that is known before the source is looked at.
@@ -166,7 +158,7 @@ impl<'a, T: Float> Sums<'a, T> {
             _ => stripe(gather, sources, images),
         };
         let splits = match cut {
-            // Each split transforms its inputs again.
+            // Each split transforms its inputs again: half as many parts will do.
             Cut::Winograd(_) if images == 1 => splits(kernels, USUAL_BLOCK, 2 * examples),
             _ if images == 1 => splits(kernels, block, examples),
             _ => 1,
@@ -197,7 +189,7 @@ impl<'a, T: Float> Sums<'a, T> {
                 }
             },
             regions: match cut {
-                Cut::Deep { images } => regions(gather, down, across, stripe, images),
+                Cut::Deep { images } => deep::regions(gather, down, across, stripe, images),
                 Cut::Wide | Cut::Winograd(_) => Vec::new(),
             },
         });
@@ -405,149 +397,6 @@ impl<'a, T: Float> Sums<'a, T> {
             Cut::Winograd(_) => 0,
         }
     }
-
-    fn wide(&self, planes: &[T], rows: &Range<usize>, piece: &Piece, sums: &mut [T], to: &mut [T]) {
-        let [_, width] = self.gather.target;
-        let pitch = self.gather.pitch;
-        for pair in &self.pairs {
-            let (down, across) = (pair.down, pair.across);
-            let rows = rows.start..rows.end.min(down.positions);
-            if rows.is_empty() || across.positions == 0 {
-                continue;
-            }
-            let positions = (rows.len() - 1) * pitch + across.positions;
-            let positions = positions.next_multiple_of(self.machine.lanes);
-            let sums = &mut sums[..self.block * positions];
-            let of_block = pair.offsets.len() * self.block;
-            for block in 0..piece.outputs.div_ceil(self.block) {
-                let index = piece.blocks + block;
-                self.machine.run(Wide {
-                    planes,
-                    offsets: &pair.offsets,
-                    weights: &pair.weights[index * of_block..][..of_block],
-                    start: &self.start[index * self.block..][..self.block],
-                    to: &mut *sums,
-                });
-                for (o, sums) in piece
-                    .block(block, self.block)
-                    .zip(sums.chunks_exact(positions))
-                {
-                    let to = &mut to[piece.group + o * piece.plane..];
-                    for (row, sums) in rows.clone().zip(sums.chunks(pitch)) {
-                        let row = down.first + row * down.apart - piece.first_row;
-                        let row = row * width + across.first;
-                        let sums = &sums[..across.positions];
-                        if across.apart == 1 {
-                            to[row..][..sums.len()].copy_from_slice(sums);
-                        } else {
-                            for (to, &sum) in to[row..].iter_mut().step_by(across.apart).zip(sums) {
-                                *to = sum;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn deep(&self, planes: &[T], rows: &Range<usize>, piece: &Piece, sums: &mut [T], to: &mut [T]) {
-        let source_step = self.images * self.gather.planes(self.stripe);
-        let row_step = self.images * self.gather.pitch;
-        for pair in &self.pairs {
-            let rows = rows.start..rows.end.min(pair.down.positions);
-            let row =
-                (pair.across.positions * self.images).next_multiple_of(DEEP_POSITIONS) * self.block;
-            if rows.is_empty() || row == 0 {
-                continue;
-            }
-            let sums = &mut sums[..rows.len() * row];
-            let of_source = pair.down.taps.len() * pair.across.taps.len() * self.block;
-            let together = (WEIGHTS / of_source.max(1)).max(1);
-            for block in 0..piece.outputs.div_ceil(self.block) {
-                let index = piece.blocks + block;
-                let start = &self.start[index * self.block..][..self.block];
-                for sums in sums.chunks_exact_mut(self.block) {
-                    sums.copy_from_slice(start);
-                }
-                let weights = &pair.weights[index * self.sources * of_source..];
-                for first in (0..self.sources).step_by(together) {
-                    let sources = together.min(self.sources - first);
-                    let weights = &weights[first * of_source..][..sources * of_source];
-                    for region in pair.regions.iter().filter(|region| !region.taps.is_empty()) {
-                        let seen = region.rows.start.max(rows.start)..region.rows.end.min(rows.end);
-                        if seen.is_empty() {
-                            continue;
-                        }
-                        let begin = seen.start - rows.start;
-                        self.machine.run(Deep {
-                            planes: &planes[first * source_step + begin * row_step..],
-                            row_step,
-                            source_step,
-                            sources,
-                            taps: &region.taps,
-                            weights,
-                            rows: seen.len(),
-                            tiles: &region.tiles,
-                            sums: &mut sums[begin * row..][..seen.len() * row],
-                            vectors: self.block / self.machine.lanes,
-                        });
-                    }
-                }
-                let outputs = piece.block(block, self.block);
-                self.put(pair, &rows, piece, outputs, sums, to);
-            }
-        }
-    }
-
-    /// Sums `[rows, positions, images, outputs]` to their places.
-    fn put(
-        &self,
-        Pair { down, across, .. }: &Pair<'_, T>,
-        rows: &Range<usize>,
-        piece: &Piece,
-        outputs: Range<usize>,
-        sums: &[T],
-        to: &mut [T],
-    ) {
-        let [_, width] = self.gather.target;
-        let plane = piece.plane;
-        let position = self.images * self.block;
-        let of_row = sums.len() / rows.len();
-        // Where rows follow each other without gaps, all of them are one.
-        let whole = across.apart == 1
-            && across.positions == width
-            && down.apart == 1
-            && of_row == width * position;
-        let [runs, positions] = if whole {
-            [1, rows.len() * width]
-        } else {
-            [rows.len(), across.positions]
-        };
-        for image in 0..piece.images {
-            let to = &mut to[image * piece.image + piece.group + outputs.start * plane..];
-            for run in 0..runs {
-                let row = down.first + (rows.start + run) * down.apart - piece.first_row;
-                let row = row * width + across.first;
-                let sums = &sums[run * of_row + image * self.block..];
-                if across.apart == 1 {
-                    transpose(
-                        sums,
-                        position,
-                        [positions, outputs.len()],
-                        &mut to[row..],
-                        plane,
-                    );
-                    continue;
-                }
-                for lane in 0..outputs.len() {
-                    let to = to[lane * plane + row..].iter_mut().step_by(across.apart);
-                    for (to, sums) in to.take(positions).zip(sums.chunks(position)) {
-                        *to = sums[lane];
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Some images, and of their outputs all or a share.
@@ -604,66 +453,6 @@ fn stripe(gather: &Gather, sources: usize, images: usize) -> usize {
     stripe
 }
 
-/// A class's positions, so many at a time, in ranges that see more than zeros under the same of its taps.
-fn seen(axis: &Axis, class: &Class, positions: impl Iterator<Item = Range<usize>>) -> Vec<Seen> {
-    let mut ranges: Vec<Seen> = Vec::new();
-    for (index, positions) in positions.enumerate() {
-        let sees = |&tap: &usize| {
-            let from = axis.seen_from(class, tap);
-            from.start < positions.end && positions.start < from.end
-        };
-        let taps: Vec<usize> = (0..class.taps.len()).filter(sees).collect();
-        match ranges.last_mut() {
-            Some(last) if last.taps == taps => last.range.end += 1,
-            _ => ranges.push(Seen {
-                range: index..index + 1,
-                taps,
-            }),
-        }
-    }
-    ranges
-}
-
-/// What [`seen`] returns.
-struct Seen {
-    range: Range<usize>,
-    taps: Vec<usize>,
-}
-
-/// Rows and tiles by what they see, on planes for so many rows of positions of alternating images.
-fn regions(
-    gather: &Gather,
-    down: &Class,
-    across: &Class,
-    stripe: usize,
-    images: usize,
-) -> Vec<Region> {
-    let rows = (0..down.positions).map(|row| row..row + 1);
-    let tiles = (across.positions * images).div_ceil(DEEP_POSITIONS);
-    let tiles = (0..tiles).map(|tile| {
-        let [first, last] = [0, DEEP_POSITIONS - 1].map(|p| (tile * DEEP_POSITIONS + p) / images);
-        first..last + 1
-    });
-    let by_tiles = seen(&gather.across, across, tiles);
-    let regions = seen(&gather.down, down, rows).into_iter().flat_map(|rows| {
-        let region = |tiles: &Seen| {
-            let taps = rows.taps.iter().flat_map(|&a| {
-                tiles.taps.iter().map(move |&b| DeepTap {
-                    offset: gather.offset(&down.taps[a], &across.taps[b], stripe) * images,
-                    place: a * across.taps.len() + b,
-                })
-            });
-            Region {
-                rows: rows.range.clone(),
-                tiles: tiles.range.clone(),
-                taps: taps.collect(),
-            }
-        };
-        by_tiles.iter().map(region).collect::<Vec<_>>()
-    });
-    regions.collect()
-}
-
 /// The cut that has less to do. It depends on the shape alone, not on the machine's vectors: what [`Sums::of_with`]
 /// returns is of its parts.
 fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> Cut {
@@ -671,12 +460,12 @@ fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> 
         return Cut::Winograd(tiles);
     }
     let machine = Machine::usual::<T>();
-    let wide = (wide_work(gather, kernels, &machine), Cut::Wide);
+    let wide = (wide::work(gather, kernels, &machine), Cut::Wide);
     let deep = [1, 2, 4, DEEP_POSITIONS].into_iter().filter_map(|images| {
         let groups = examples.div_ceil(images).max(1);
         // Several images at a time should leave enough to do for some threads.
         let enough = images == 1 || groups >= ENOUGH_PARTS / 2;
-        let work = deep_work(gather, kernels, &machine, images);
+        let work = deep::work(gather, kernels, &machine, images);
         let wanted = examples as f64 / (groups * images) as f64;
         enough.then_some((work / wanted, Cut::Deep { images }))
     });
@@ -687,52 +476,3 @@ fn cut<T: Float>(gather: &Gather, kernels: &Kernels<'_, T>, examples: usize) -> 
 /// What moving a value into another order, and copying a row, takes as long as, in vectors of products.
 const MOVE: f64 = 4.0;
 const COPY: f64 = 40.0;
-
-/// Vectors of products, wanted or not, and moves, for an image of a group by [`Cut::Wide`].
-fn wide_work<T>(gather: &Gather, kernels: &Kernels<'_, T>, machine: &Machine) -> f64 {
-    let &Kernels {
-        outputs, sources, ..
-    } = kernels;
-    let mut vectors = 0;
-    for down in &gather.down.classes {
-        for across in &gather.across.classes {
-            let terms = sources * down.taps.len() * across.taps.len();
-            let positions = (down.positions * gather.pitch).div_ceil(machine.lanes);
-            vectors += outputs.next_multiple_of(machine.wide_outputs(outputs)) * positions * terms;
-        }
-    }
-    let rows = sources * gather.padded_rows(stripe(gather, sources, 1));
-    vectors as f64 + COPY * (rows + outputs * gather.target[0]) as f64
-}
-
-/// The same by [`Cut::Deep`].
-fn deep_work<T>(
-    gather: &Gather,
-    kernels: &Kernels<'_, T>,
-    machine: &Machine,
-    images: usize,
-) -> f64 {
-    let &Kernels {
-        outputs, sources, ..
-    } = kernels;
-    let stripe = stripe(gather, sources, images);
-    let mut products = 0;
-    for down in &gather.down.classes {
-        for across in &gather.across.classes {
-            for region in regions(gather, down, across, stripe, images) {
-                let tiles = region.rows.len() * region.tiles.len();
-                products += tiles * DEEP_POSITIONS * region.taps.len() * sources;
-            }
-        }
-    }
-    let vectors = machine.deep_vectors(outputs);
-    let vectors = outputs.div_ceil(vectors * machine.lanes) * vectors;
-    let rows = sources * gather.padded_rows(stripe);
-    let padding = match images {
-        1 => COPY * rows as f64,
-        _ => MOVE * (rows * gather.across.size()) as f64,
-    };
-    (vectors * products) as f64 / images as f64
-        + padding
-        + MOVE * (outputs * gather.target_size()) as f64
-}

@@ -80,7 +80,8 @@ struct Correlations<'a> {
     /// The places of a channel's kernel that see something.
     places: Vec<usize>,
     way: Way,
-    /// Rows of positions, and images, that are handled at a time. The images' values alternate.
+    /// Rows of positions, and images, that are handled at a time. The images' values alternate, but where [`Tiles`] of
+    /// theirs are side by side.
     stripe: usize,
     images: usize,
     /// Parts of the work: ranges of the images, whose sums are added afterwards, and of the outputs.

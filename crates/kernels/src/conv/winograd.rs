@@ -9,18 +9,18 @@
 //!
 //! Lavin & Gray, [Fast Algorithms for Convolutional Neural Networks](https://arxiv.org/abs/1509.09308), 2016.
 
-use std::ops::Range;
+mod tiles;
 
 use multiversion::multiversion;
 
-use super::ENOUGH_PARTS;
-use super::gather::{Channels, Class, Gather};
+use super::gather::Class;
 use super::tiles::WIDE_OUTPUTS;
-use super::transpose::transpose;
 use crate::Float;
 use crate::parallel;
 use crate::pool::larger_of;
 use crate::simd::LANES;
+
+pub(super) use tiles::{ALTERNATING, Tiles};
 
 /// Products of a tile.
 pub(super) const PRODUCTS: usize = 16;
@@ -32,159 +32,6 @@ pub(super) const SLACK: usize = LANES;
 
 /// Places of a kernel.
 pub(super) const TAPS: usize = 9;
-
-/// With fewer channels the transforms take longer than they save; on smaller images than these, which have more edges,
-/// there must be more channels.
-const FEWEST: usize = 32;
-const WIDE_IMAGE: usize = 10;
-/// On smaller images the other ways leave out much that sees only zeros.
-const SMALLEST: usize = 7;
-/// Of the definition's: the last tiles of images with odd sides are cut, and there are more than 4 of 9.
-const MOST_PRODUCTS: f64 = 0.59;
-/// Tiles of a row, of which several images fill vectors better than one.
-const SHORT: usize = LANES / 2;
-
-/// How an image's target is cut.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Tiles {
-    /// Tiles of a row.
-    pub across: usize,
-    /// Rows of the target that are handled at a time.
-    pub stripe: usize,
-    /// Images that are.
-    pub images: usize,
-    /// Whether the values of the images, [`ALTERNATING`] of them, alternate: then whole vectors move from place to place.
-    /// Otherwise their tiles are side by side.
-    pub alternate: bool,
-}
-
-/// Images whose values alternate.
-pub(super) const ALTERNATING: usize = 8;
-
-impl Tiles {
-    /// Tiles down and across, where these transforms are the convolution's and save more than they take.
-    pub fn that_save(gather: &Gather, sources: usize, outputs: usize) -> Option<[usize; 2]> {
-        let [height, width] = gather.target;
-        let plain = gather.down.is_plain(3) && gather.across.is_plain(3);
-        let tiles = gather.target.map(|size| size.div_ceil(2));
-        let products = (PRODUCTS * tiles[0] * tiles[1]) as f64 / (TAPS * height * width) as f64;
-        let side = height.min(width);
-        let pays = sources.min(outputs) * side.min(WIDE_IMAGE) >= FEWEST * WIDE_IMAGE;
-        let saves = side >= SMALLEST && products <= MOST_PRODUCTS;
-        (plain && saves && pays).then_some(tiles)
-    }
-
-    /// Tiles of as many rows as fit: of images whose values alternate, where rows of tiles would fill vectors badly and
-    /// there are enough images for some threads; or of one image.
-    pub fn that_fit(
-        [down, across]: [usize; 2],
-        examples: usize,
-        fits: impl Fn(usize) -> bool,
-    ) -> Self {
-        let alternate = across <= SHORT && examples >= ALTERNATING * ENOUGH_PARTS / 2;
-        let images = if alternate { ALTERNATING } else { 1 };
-        let mut stripe = down;
-        while stripe > 1 && !fits(images * stripe * across) {
-            stripe = stripe.div_ceil(2);
-        }
-        Self {
-            across,
-            stripe: 2 * stripe,
-            images,
-            alternate,
-        }
-    }
-
-    /// Tiles that are handled together.
-    pub fn count(&self) -> usize {
-        self.images * self.stripe.div_ceil(2) * self.across
-    }
-
-    /// From a tile to its neighbour.
-    pub fn apart(&self) -> usize {
-        if self.alternate { ALTERNATING } else { 1 }
-    }
-
-    /// From the even columns of a padded row to the odd ones, and from those to the next row's.
-    fn pitch(&self) -> usize {
-        (self.across * self.apart()).next_multiple_of(LANES) + self.apart()
-    }
-
-    /// Elements of the rows of the source that are seen, of images whose values alternate.
-    fn alternating(&self) -> usize {
-        if self.alternate {
-            (self.stripe + 2) * (2 * self.across + 2) * ALTERNATING
-        } else {
-            0
-        }
-    }
-
-    /// Elements of the padded rows of a channel, and of the rows before they are padded.
-    pub fn padded(&self) -> usize {
-        2 * (self.stripe + 2) * self.pitch() + self.alternating()
-    }
-
-    /// The transformed inputs of these channels for these rows of the target, the first of which is even:
-    /// `[products, channels, images and tiles]`, the channels so many `positions` apart.
-    pub fn transform_inputs<T: Float>(
-        &self,
-        x: &[T],
-        gather: &Gather,
-        channels: &Channels,
-        rows: &Range<usize>,
-        positions: usize,
-        [padded, inputs]: [&mut [T]; 2],
-    ) {
-        let Gather { down, across, .. } = gather;
-        let (size, width, pitch) = (gather.source_size(), across.size(), self.pitch());
-        let of_tiles = [rows.len().div_ceil(2), self.across];
-        let step = inputs.len() / PRODUCTS;
-        // What is around an image is the same for all of them, and so are the images that there are not.
-        padded.fill(T::ZERO);
-        let (alternating, padded) = padded.split_at_mut(self.alternating());
-        // The rows that are seen, of the source and of the padded ones.
-        let first = rows.start.saturating_sub(down.before());
-        let padded_rows = 2 * of_tiles[0] + 2;
-        let first_padded = (down.before() + first).saturating_sub(rows.start);
-        let end = (rows.start + padded_rows).saturating_sub(down.before());
-        let seen = first..end.clamp(first, down.size().max(first));
-        // Channel after channel: a row of tiles is written in whole blocks of lanes, into what follows.
-        for index in 0..channels.count {
-            let images = if self.alternate { 1 } else { channels.images };
-            for image in 0..images {
-                let channel = channels.first + image * channels.apart + index;
-                let x = &x[channel * size + seen.start * width..];
-                let padded_rows = padded.chunks_exact_mut(2 * pitch).skip(first_padded);
-                let padded_rows = padded_rows.take(seen.len());
-                let before = across.before();
-                if self.alternate {
-                    let positions = [channels.images, seen.len() * width];
-                    transpose(
-                        x,
-                        channels.apart * size,
-                        positions,
-                        alternating,
-                        ALTERNATING,
-                    );
-                    let x = alternating.chunks_exact(width * ALTERNATING);
-                    for (x, to) in x.zip(padded_rows) {
-                        split::<T, ALTERNATING>(x, before, to, pitch);
-                    }
-                } else {
-                    for (x, to) in x.chunks_exact(width).zip(padded_rows) {
-                        split::<T, 1>(x, before, to, pitch);
-                    }
-                }
-                let to = &mut inputs[index * positions + image * of_tiles[0] * of_tiles[1]..];
-                if self.alternate {
-                    transform_rows::<T, ALTERNATING>(padded, pitch, of_tiles, to, step);
-                } else {
-                    transform_rows::<T, 1>(padded, pitch, of_tiles, to, step);
-                }
-            }
-        }
-    }
-}
 
 /// Transformed kernels, G g Gᵀ: from `[blocks, sources, taps, outputs of a block]` to
 /// `[blocks, products, sources, outputs of a block]`.
@@ -275,7 +122,7 @@ fn transform_kernels<T: Float, const N: usize>(
 /// whose values alternate: product k of tile j, of all images, goes to `to`\[k·`step` + j\]. Whole blocks of N are read and
 /// written.
 #[inline(always)]
-fn transform_inputs<T: Float, const N: usize, const A: usize>(
+fn inputs_of<T: Float, const N: usize, const A: usize>(
     rows: &[T],
     pitch: usize,
     across: usize,
@@ -323,9 +170,9 @@ fn transform_inputs<T: Float, const N: usize, const A: usize>(
     }
 }
 
-/// The transformed inputs of rows of tiles: see [`transform_inputs`].
+/// The transformed inputs of rows of tiles: see [`inputs_of`].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn transform_rows<T: Float, const A: usize>(
+fn transform_inputs<T: Float, const A: usize>(
     padded: &[T],
     pitch: usize,
     [down, across]: [usize; 2],
@@ -337,9 +184,9 @@ fn transform_rows<T: Float, const A: usize>(
         let padded = &padded[4 * row * pitch..];
         let to = &mut to[row * across..];
         match across {
-            0..=4 => transform_inputs::<T, 4, A>(padded, pitch, across, to, step),
-            5..=8 => transform_inputs::<T, 8, A>(padded, pitch, across, to, step),
-            _ => transform_inputs::<T, LANES, A>(padded, pitch, across, to, step),
+            0..=4 => inputs_of::<T, 4, A>(padded, pitch, across, to, step),
+            5..=8 => inputs_of::<T, 8, A>(padded, pitch, across, to, step),
+            _ => inputs_of::<T, LANES, A>(padded, pitch, across, to, step),
         }
     }
 }
@@ -387,15 +234,15 @@ pub(super) fn transform_outputs<T: Float>(
     order: Order,
 ) {
     match order {
-        Order::Row => outputs_of::<T, 1>(products, step, tiles, lines),
-        Order::AlternatingRow => outputs_of::<T, ALTERNATING>(products, step, tiles, lines),
-        Order::Halves => outputs_of::<T, 0>(products, step, tiles, lines),
+        Order::Row => outputs_in_rows::<T, 1>(products, step, tiles, lines),
+        Order::AlternatingRow => outputs_in_rows::<T, ALTERNATING>(products, step, tiles, lines),
+        Order::Halves => outputs_in_halves(products, step, tiles, lines),
     }
 }
 
-/// [`transform_outputs`] of A images whose values alternate, or, if that is 0, in [`Order::Halves`].
+/// [`transform_outputs`] of A images whose values alternate.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn outputs_of<T: Float, const A: usize>(
+fn outputs_in_rows<T: Float, const A: usize>(
     products: &[T],
     step: usize,
     tiles: usize,
@@ -403,40 +250,57 @@ fn outputs_of<T: Float, const A: usize>(
 ) {
     let (upper, lower) = lines.split_at_mut(lines.len() / 2);
     for first in (0..tiles).step_by(LANES) {
-        // Down: (m0 + m1 + m2, m1 − m2 − m3).
-        let mut s = [[[T::ZERO; LANES]; 4]; 2];
-        for b in 0..4 {
-            let mut m = [products; 4];
-            for a in 0..4 {
-                m[a] = &products[(4 * a + b) * step + first..][..LANES];
-            }
-            for j in 0..LANES {
-                s[0][b][j] = m[0][j] + m[1][j] + m[2][j];
-                s[1][b][j] = m[1][j] - m[2][j] - m[3][j];
-            }
-        }
-        // And across.
-        for (s, line) in s.iter().zip([&mut *upper, &mut *lower]) {
-            let mut y = [[T::ZERO; LANES]; 2];
-            for j in 0..LANES {
-                y[0][j] = s[0][j] + s[1][j] + s[2][j];
-                y[1][j] = s[1][j] - s[2][j] - s[3][j];
-            }
-            if A == 0 {
-                let (left, right) = line.split_at_mut(line.len() / 2);
-                left[first..][..LANES].copy_from_slice(&y[0]);
-                right[first..][..LANES].copy_from_slice(&y[1]);
-            } else {
-                let line = &mut line[2 * first..][..2 * LANES];
-                for j in 0..LANES.checked_div(A).unwrap_or(0) {
-                    for image in 0..A {
-                        line[2 * j * A + image] = y[0][j * A + image];
-                        line[(2 * j + 1) * A + image] = y[1][j * A + image];
-                    }
+        let y = outputs_of(products, step, first);
+        for (y, line) in y.iter().zip([&mut *upper, &mut *lower]) {
+            let line = &mut line[2 * first..][..2 * LANES];
+            for j in 0..LANES / A {
+                for image in 0..A {
+                    line[2 * j * A + image] = y[0][j * A + image];
+                    line[(2 * j + 1) * A + image] = y[1][j * A + image];
                 }
             }
         }
     }
+}
+
+/// [`transform_outputs`] in [`Order::Halves`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn outputs_in_halves<T: Float>(products: &[T], step: usize, tiles: usize, lines: &mut [T]) {
+    let (upper, lower) = lines.split_at_mut(lines.len() / 2);
+    for first in (0..tiles).step_by(LANES) {
+        let y = outputs_of(products, step, first);
+        for (y, line) in y.iter().zip([&mut *upper, &mut *lower]) {
+            let (left, right) = line.split_at_mut(line.len() / 2);
+            left[first..][..LANES].copy_from_slice(&y[0]);
+            right[first..][..LANES].copy_from_slice(&y[1]);
+        }
+    }
+}
+
+/// The outputs of a block of tiles: rows, and of each the left and the right ones.
+#[inline(always)]
+fn outputs_of<T: Float>(products: &[T], step: usize, first: usize) -> [[[T; LANES]; 2]; 2] {
+    // Down: (m0 + m1 + m2, m1 − m2 − m3).
+    let mut s = [[[T::ZERO; LANES]; 4]; 2];
+    for b in 0..4 {
+        let mut m = [products; 4];
+        for a in 0..4 {
+            m[a] = &products[(4 * a + b) * step + first..][..LANES];
+        }
+        for j in 0..LANES {
+            s[0][b][j] = m[0][j] + m[1][j] + m[2][j];
+            s[1][b][j] = m[1][j] - m[2][j] - m[3][j];
+        }
+    }
+    // And across.
+    let mut y = [[[T::ZERO; LANES]; 2]; 2];
+    for a in 0..2 {
+        for j in 0..LANES {
+            y[a][0][j] = s[a][0][j] + s[a][1][j] + s[a][2][j];
+            y[a][1][j] = s[a][1][j] - s[a][2][j] - s[a][3][j];
+        }
+    }
+    y
 }
 
 /// The largest of each tile's outputs, from the quarters of `lines`, to the first of them.

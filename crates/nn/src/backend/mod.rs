@@ -40,7 +40,8 @@ pub(crate) use norm::{
 pub(crate) use pool::{avg_pool, global_avg_pool, max_pool, planes};
 pub(crate) use residual::add_activated;
 
-use burn::backend::DispatchDevice;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 /// What tensors of this type are computed in: half precision is for storage. Squares of 300 are more
@@ -78,6 +79,14 @@ fn has_any_kernels<const D: usize>(x: &Tensor<D>) -> bool {
         return true;
     }
     has_kernels(x.device())
+}
+
+/// The tensor in a type, itself if it has it.
+fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if tensor.dtype() == dtype {
+        return tensor;
+    }
+    B::float_cast(tensor, dtype.into())
 }
 
 fn no_second_derivative(operation: &str) -> ! {

@@ -269,14 +269,10 @@ mod tests {
             ([4, 33], [(2, 1), (1, 2)], [5, 4], 4),
         ] {
             let conv = Conv2d {
-                examples: 5,
-                channels: [2 * sources, 2 * outputs],
                 image,
-                kernel: [3, 3],
-                stride: [1, 1],
                 padding,
-                dilation: [1, 1],
                 groups: 2,
+                ..usual(5, [2 * sources, 2 * outputs], 0)
             };
             let target = conv.output().unwrap();
             let gather = Gather::forward(&conv, target);

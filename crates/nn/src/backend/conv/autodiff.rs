@@ -11,8 +11,8 @@ use burn::tensor::{DType, Shape};
 use evenkeel_kernels::{Activation, BlockPool, Conv2d, ConvBlock};
 
 use super::ConvOperations;
-use crate::backend::no_second_derivative;
 use crate::backend::pool::PoolOperations;
+use crate::backend::{cast, no_second_derivative};
 
 #[derive(Debug, Clone)]
 struct ConvState {
@@ -53,11 +53,11 @@ impl<B: ConvOperations> Backward<B, 3> for ConvBackward {
         }
         if let Some(node) = of_weight {
             let dweight = B::convolution_weight_gradient(x, gradient.clone(), conv);
-            gradients.register::<B>(node.id, B::float_cast(dweight, weight_dtype.into()));
+            gradients.register::<B>(node.id, cast::<B>(dweight, weight_dtype));
         }
         if let Some(node) = of_bias {
             let dbias = B::convolution_bias_gradient(gradient, conv);
-            gradients.register::<B>(node.id, B::float_cast(dbias, bias_dtype.into()));
+            gradients.register::<B>(node.id, cast::<B>(dbias, bias_dtype));
         }
     }
 }

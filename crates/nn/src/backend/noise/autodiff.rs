@@ -18,7 +18,7 @@ use burn::tensor::DType;
 use evenkeel_kernels::{Branch, DropConnect, Dropout, Factors, Shares};
 
 use super::{NoiseOperations, Shake};
-use crate::backend::no_second_derivative;
+use crate::backend::{cast, no_second_derivative};
 
 /// How an output is computed again.
 pub(super) struct Again<B, F, const N: usize> {
@@ -104,13 +104,6 @@ impl<B: NoiseOperations> Backward<B, 2> for MixBackward {
             |gradient| cast::<B>(B::share(gradient, Branch::Second, shares), second),
         );
     }
-}
-
-fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
-    if tensor.dtype() == dtype {
-        return tensor;
-    }
-    B::float_cast(tensor, dtype.into())
 }
 
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use burn::tensor::DType;
 use evenkeel_kernels::Activation;
 
 use super::ResidualOperations;
-use crate::backend::no_second_derivative;
+use crate::backend::{cast, no_second_derivative};
 
 #[derive(Debug, Clone)]
 struct AddActivatedState<B: Backend> {
@@ -37,12 +37,7 @@ impl<B: ResidualOperations> Backward<B, 2> for AddActivatedBackward {
         let gradient = B::add_activated_backward(gradient, output, activation);
         for (parent, dtype) in ops.parents.into_iter().zip(dtypes) {
             if let Some(parent) = parent {
-                let gradient = if gradient.dtype() == dtype {
-                    gradient.clone()
-                } else {
-                    B::float_cast(gradient.clone(), dtype.into())
-                };
-                gradients.register::<B>(parent.id, gradient);
+                gradients.register::<B>(parent.id, cast::<B>(gradient.clone(), dtype));
             }
         }
     }
