@@ -31,7 +31,7 @@ mod jpeg;
 use self::jpeg::Jpeg;
 pub(crate) use self::jpeg::{JpegMemory, Part};
 use crate::image::{LONGEST_SIDE, MOST_PIXELS, check_size};
-use crate::ops::gray;
+use crate::ops::{Geometry, gray};
 use crate::workers::text;
 use crate::{Error, Image, Size};
 
@@ -187,20 +187,53 @@ impl<'a> Encoded<'a> {
         self.decode_part(whole, 1, Vec::new(), &mut JpegMemory::default())
     }
 
-    /// Whether it can be decoded at a fraction of its size.
-    pub(crate) fn shrinks(&self) -> bool {
-        matches!(self.state, State::Headers(_))
+    /// Decodes what a resampling of the picture takes of it, and resamples that: unless `exact`, at a fraction of its size
+    /// or before colours are made, where the file and the resampling allow it. `pixels` may become its pixels.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub(crate) fn resample(
+        self,
+        mut geometry: Geometry,
+        exact: bool,
+        pixels: Vec<u8>,
+        scratch: &mut Vec<u8>,
+        memory: &mut JpegMemory,
+    ) -> Result<Image, Error> {
+        let mut shrink = 1;
+        let mut pixels = Some(pixels);
+        if let (State::Headers(jpeg), false) = (&self.state, exact) {
+            shrink = geometry.shrink();
+            let as_wanted = jpeg.orientation == Orientation::NoTransforms
+                && jpeg.channels() == self.colors.channels();
+            if as_wanted && geometry.takes_planes() {
+                let pixels = pixels.take().unwrap_or_default();
+                let read = || jpeg.resample(geometry, shrink, pixels, memory);
+                let pixels = catch_unwind(AssertUnwindSafe(read)).ok().flatten();
+                let Size { width, height } = geometry.output();
+                if let Some(pixels) = pixels
+                    && let Ok(image) = Image::new(width, height, jpeg.channels(), pixels)
+                {
+                    return Ok(image);
+                }
+            }
+        }
+        let part = geometry.part([shrink; 2], self.shrunk(shrink));
+        let pixels = pixels.unwrap_or_default();
+        let mut image = self.decode_part(part, shrink, pixels, memory)?;
+        geometry.apply(&mut image, scratch);
+        Ok(image)
     }
 
     /// Columns and rows at one part in `shrink` (1, 2, 4 or 8) of its size.
-    pub(crate) fn shrunk(&self, shrink: usize) -> Size {
+    fn shrunk(&self, shrink: usize) -> Size {
         let Size { width, height } = self.size;
         Size::new(width.div_ceil(shrink), height.div_ceil(shrink))
     }
 
     /// Decodes a part, given in pixels of the shrunk picture, inside it. What cannot shrink has a `shrink` of 1.
     /// `pixels` may become its pixels.
-    pub(crate) fn decode_part(
+    fn decode_part(
         self,
         part: Part,
         shrink: usize,
@@ -655,11 +688,9 @@ mod tests {
     fn baseline_files_are_not_decoded_before_their_part_is_known() {
         for name in jpegs() {
             let bytes = file(&name);
-            assert_eq!(
-                open(&bytes, Colors::Rgb).shrinks(),
-                name != "progressive.jpg",
-                "{name}"
-            );
+            let state = open(&bytes, Colors::Rgb).state;
+            let waits = matches!(state, State::Headers(_));
+            assert_eq!(waits, name != "progressive.jpg", "{name}");
         }
     }
 }

@@ -265,8 +265,10 @@ impl Checked {
         self.admit(size, image.channels())?;
         let label = self.draw(label, size, stream, &mut memory.parameters);
         let mut plan = Plan::new(&memory.parameters, size, image.channels(), self.exact);
-        let part = plan.first(size).part(1, size);
+        let mut first = plan.take_first(size);
+        let part = first.part([1; 2], size);
         let mut image = image.part(part, std::mem::take(pixels));
+        first.apply(&mut image, &mut memory.scratch);
         let last = plan.run(&mut image, &mut memory.scratch);
         self.tables.write(&mut image, last, output);
         *pixels = image.into_pixels();
@@ -306,13 +308,9 @@ impl Checked {
         self.admit(size, channels)?;
         let label = self.draw(label, size, stream, &mut memory.parameters);
         let mut plan = Plan::new(&memory.parameters, size, channels, self.exact);
-        let first = plan.first(size);
-        let shrink = match self.exact || !file.shrinks() {
-            true => 1,
-            false => first.shrink(),
-        };
-        let part = first.part(shrink, file.shrunk(shrink));
-        let image = file.decode_part(part, shrink, std::mem::take(pixels), &mut memory.jpeg);
+        let first = plan.take_first(size);
+        let (pixels_of, scratch) = (std::mem::take(pixels), &mut memory.scratch);
+        let image = file.resample(first, self.exact, pixels_of, scratch, &mut memory.jpeg);
         let mut image = image.map_err(|error| error.to_string())?;
         let last = plan.run(&mut image, &mut memory.scratch);
         self.tables.write(&mut image, last, output);

@@ -6,13 +6,15 @@
 //!
 //! Values are libjpeg's, and with that Pillow's and OpenCV's: the accurate integer transform, triangle
 //! upsampling of colour differences, colours in 16 fractional bits. The part of a picture equals that part of
-//! the whole. Fractions of the size are this crate's own: the inverse transform of as many points.
+//! the whole. Fractions of the size are this crate's own: the inverse transform of as many points. So is what
+//! [resampling](resampled) makes of planes.
 //!
 //! [`Jpeg::open`] takes 8-bit sequential Huffman files of one scan, gray or YCbCr with the usual subsamplings: nearly
 //! all photographs. Everything else, and all that is odd or damaged, goes to the general decoder.
 
 mod color;
 mod idct;
+mod resampled;
 mod scan;
 
 use image::metadata::Orientation;
@@ -65,14 +67,35 @@ impl Part {
     }
 }
 
-/// The samples of one component that a part of the picture depends on.
-struct Plane {
+/// How finely one component is decoded.
+#[derive(Clone, Copy)]
+struct Resolution {
     /// Pixels a block's side: 1, 2, 4 or 8.
     side: usize,
     /// How many luma samples one of these stands for, across and down: 1 or 2.
     ratio: [usize; 2],
     /// The whole plane's sides.
     size: [usize; 2],
+}
+
+impl Resolution {
+    /// The samples that a part of the picture depends on: columns from and to, rows from and to.
+    fn around(&self, part: Part) -> [[usize; 2]; 2] {
+        let sides = [[part.left, part.right()], [part.top, part.bottom()]];
+        [0, 1].map(|i| {
+            let [from, to] = sides[i];
+            // Upsampling looks at the next sample on either side.
+            match self.ratio[i] {
+                1 => [from, to],
+                _ => [(from / 2).saturating_sub(1), (to / 2 + 2).min(self.size[i])],
+            }
+        })
+    }
+}
+
+/// The samples of one component that are needed.
+struct Plane {
+    resolution: Resolution,
     /// Blocks across and down: from, to.
     blocks: [[usize; 2]; 2],
     samples: Vec<u8>,
@@ -80,6 +103,28 @@ struct Plane {
 }
 
 impl Plane {
+    /// In `memory`. All samples are written before they are read.
+    fn new(
+        component: &Component,
+        resolution: Resolution,
+        needed: [[usize; 2]; 2],
+        (samples, coefficients): (Vec<u8>, Vec<i16>),
+    ) -> Self {
+        let side = resolution.side;
+        let blocks = needed.map(|[from, to]| [from / side, to.div_ceil(side)]);
+        let mut plane = Self {
+            resolution,
+            blocks,
+            samples,
+            coefficients,
+        };
+        let down = blocks[1][1] - blocks[1][0];
+        plane.samples.resize(plane.stride() * down * side, 0);
+        let coefficients = plane.groups() * component.down * idct::GROUP;
+        plane.coefficients.resize(coefficients, 0);
+        plane
+    }
+
     /// Groups of blocks that are transformed together; the last one need not be full.
     fn groups(&self) -> usize {
         let [from, to] = self.blocks[0];
@@ -87,35 +132,44 @@ impl Plane {
     }
 
     fn stride(&self) -> usize {
-        self.groups() * idct::LANES * self.side
+        self.groups() * idct::LANES * self.resolution.side
     }
 
     /// Makes all coefficients 0 that are transformed: of a block of fewer points, its lowest frequencies.
     fn clear(&mut self) {
         for group in self.coefficients.chunks_exact_mut(idct::GROUP) {
-            group[..self.side * BLOCK * idct::LANES].fill(0);
+            group[..self.resolution.side * BLOCK * idct::LANES].fill(0);
         }
     }
 
     /// Row `y` of the whole plane.
     fn row(&self, y: usize) -> &[u8] {
-        let y = y - self.blocks[1][0] * self.side;
+        let y = y - self.blocks[1][0] * self.resolution.side;
         &self.samples[y * self.stride()..][..self.stride()]
     }
 
     /// The column of the whole plane that rows begin with.
     fn first_column(&self) -> usize {
-        self.blocks[0][0] * self.side
+        self.blocks[0][0] * self.resolution.side
     }
 }
 
-/// What a thread keeps between files: each component's samples and coefficients, bytes, and the last file's tables,
+/// What a thread keeps between files: each component's samples and coefficients, what becomes of them, bytes, and the last file's tables,
 /// which are most files'.
 #[derive(Default)]
 pub(crate) struct JpegMemory {
     planes: [(Vec<u8>, Vec<i16>); 3],
+    resampled: [Vec<u8>; 3],
     bytes: Vec<u8>,
     tables: Tables,
+}
+
+impl JpegMemory {
+    fn keep(&mut self, planes: Vec<Plane>) {
+        for (memory, plane) in self.planes.iter_mut().zip(planes) {
+            *memory = (plane.samples, plane.coefficients);
+        }
+    }
 }
 
 /// Those that a scan uses.
@@ -252,6 +306,24 @@ impl<'a> Jpeg<'a> {
         mut output: Vec<u8>,
         memory: &mut JpegMemory,
     ) -> Option<Vec<u8>> {
+        let planes = self.planes(shrink, memory, |resolution| resolution.around(part))?;
+        let pixels = part.width * part.height * planes.len();
+        output.resize(pixels, 0);
+        let mut rows = color::Rows::new(part.width);
+        for (y, row) in (part.top..).zip(output.chunks_exact_mut(part.width * planes.len())) {
+            rows.write(&planes, y, part.left, row);
+        }
+        memory.keep(planes);
+        Some(output)
+    }
+
+    /// The samples that `needed` says are, given a component's resolution.
+    fn planes(
+        &self,
+        shrink: usize,
+        memory: &mut JpegMemory,
+        mut needed: impl FnMut(&Resolution) -> [[usize; 2]; 2],
+    ) -> Option<Vec<Plane>> {
         let most = |of: fn(&Component) -> usize| self.components.iter().map(of).max();
         let most = [most(|c| c.across)?, most(|c| c.down)?];
         let mut planes: Vec<Plane> = self
@@ -259,70 +331,29 @@ impl<'a> Jpeg<'a> {
             .iter()
             .zip(&mut memory.planes)
             .map(|(component, memory)| {
-                let memory = std::mem::take(memory);
-                self.plane(component, most, part, BLOCK / shrink, memory)
+                let resolution = self.resolution(component, most, BLOCK / shrink);
+                let samples = needed(&resolution);
+                Plane::new(component, resolution, samples, std::mem::take(memory))
             })
             .collect();
         memory.tables.prepare(&self.tables, &self.components)?;
         let scan = Scan::new(self.scan, &mut memory.bytes);
         self.read(&mut planes, most, scan, &memory.tables)?;
-        let pixels = part.width * part.height * planes.len();
-        output.resize(pixels, 0);
-        let mut rows = color::Rows::new(part.width);
-        for (y, row) in (part.top..).zip(output.chunks_exact_mut(part.width * planes.len())) {
-            rows.write(&planes, y, part.left, row);
-        }
-        for (memory, plane) in memory.planes.iter_mut().zip(planes) {
-            *memory = (plane.samples, plane.coefficients);
-        }
-        Some(output)
+        Some(planes)
     }
 
-    /// What of a component a part depends on, where a block of luma has `side` pixels a side.
-    fn plane(
-        &self,
-        component: &Component,
-        most: [usize; 2],
-        part: Part,
-        side: usize,
-        (samples, coefficients): (Vec<u8>, Vec<i16>),
-    ) -> Plane {
+    /// That of a component where a block of luma has `side` pixels a side.
+    fn resolution(&self, component: &Component, most: [usize; 2], mut side: usize) -> Resolution {
         let mut ratio = [most[0] / component.across, most[1] / component.down];
         // Colours at half the resolution need no upsampling where twice as many points are transformed.
-        let mut own = side;
-        while own < BLOCK && ratio == [2, 2] {
-            own *= 2;
+        while side < BLOCK && ratio == [2, 2] {
+            side *= 2;
             ratio = [1, 1];
         }
         let whole = [self.width, self.height];
         let sampling = [component.across, component.down];
-        let size = [0, 1].map(|i| (whole[i] * sampling[i] * own).div_ceil(most[i] * BLOCK));
-        let blocks = [
-            ([part.left, part.right()], ratio[0], size[0]),
-            ([part.top, part.bottom()], ratio[1], size[1]),
-        ]
-        .map(|([from, to], ratio, size)| {
-            // Upsampling looks at the next sample on either side.
-            let (from, to) = match ratio {
-                1 => (from, to),
-                _ => ((from / 2).saturating_sub(1), (to / 2 + 2).min(size)),
-            };
-            [from / own, to.div_ceil(own)]
-        });
-        let mut plane = Plane {
-            side: own,
-            ratio,
-            size,
-            blocks,
-            samples,
-            coefficients,
-        };
-        let down = blocks[1][1] - blocks[1][0];
-        // All samples are written before they are read.
-        plane.samples.resize(plane.stride() * down * own, 0);
-        let coefficients = plane.groups() * component.down * idct::GROUP;
-        plane.coefficients.resize(coefficients, 0);
-        plane
+        let size = [0, 1].map(|i| (whole[i] * sampling[i] * side).div_ceil(most[i] * BLOCK));
+        Resolution { side, ratio, size }
     }
 
     /// Reads the scan as far as the planes go, and transforms their blocks.
@@ -377,12 +408,13 @@ impl<'a> Jpeg<'a> {
                     let row = mcu_row * component.down + j;
                     if (from..to).contains(&row) {
                         let stride = plane.stride();
-                        let start = (row - from) * plane.side * stride;
+                        let side = plane.resolution.side;
+                        let start = (row - from) * side * stride;
                         idct::row(
                             &plane.coefficients[j * groups..][..groups],
                             &component.quantization,
-                            plane.side,
-                            &mut plane.samples[start..][..plane.side * stride],
+                            side,
+                            &mut plane.samples[start..][..side * stride],
                         );
                     }
                 }

@@ -47,7 +47,8 @@ impl Filter {
         }
     }
 
-    fn weight(self, t: f64) -> f64 {
+    /// w(t).
+    pub(crate) fn weight(self, t: f64) -> f64 {
         let t = t.abs();
         match self {
             Self::Nearest => f64::from(u8::from(t < 0.5)),
@@ -86,51 +87,142 @@ pub(super) fn check(from: Size, to: Size) -> Result<Size, String> {
     Ok(to)
 }
 
-/// Makes the image what the geometry, which fits it, makes of it. Rows are resampled first, then columns.
+/// Makes the image what the geometry, which fits it, makes of it.
 pub(super) fn resample(image: &mut Image, geometry: &Geometry, scratch: &mut Vec<u8>) {
-    let Geometry {
-        across,
-        down,
-        resize,
-    } = geometry;
-    let (filter, antialias) = resize.unwrap_or((Filter::Nearest, false));
-    let nearest = filter == Filter::Nearest;
-    let vertical = (!nearest && !down.copies()).then(|| Weights::new(down, filter, antialias));
-    // The rows that are needed of the input, in order.
-    let rows: Vec<usize> = match &vertical {
-        Some(weights) => weights.inputs().collect(),
-        None => nearest_places(down),
-    };
-    let untouched =
-        *across == Axis::whole(image.width()) && rows.len() == image.height() && rows.is_sorted();
-    if !untouched {
-        let horizontal =
-            (!nearest && !across.copies()).then(|| Weights::new(across, filter, antialias));
-        let columns = match horizontal {
-            Some(_) => Vec::new(),
-            None => nearest_places(across),
-        };
-        image.rewrite(across.count, rows.len(), scratch, |image, pixels| {
-            match (&horizontal, image.channels()) {
-                (Some(weights), 1) => weights.along::<1, 8>(image, &rows, pixels),
-                (Some(weights), 2) => weights.along::<2, { 2 * 8 }>(image, &rows, pixels),
-                (Some(weights), 3) => weights.along::<3, { 3 * 8 }>(image, &rows, pixels),
-                (Some(weights), _) => weights.along::<4, { 4 * 8 }>(image, &rows, pixels),
-                (None, 1) => pick::<1>(image, &rows, &columns, pixels),
-                (None, 2) => pick::<2>(image, &rows, &columns, pixels),
-                (None, 3) => pick::<3>(image, &rows, &columns, pixels),
-                (None, _) => pick::<4>(image, &rows, &columns, pixels),
+    let resampling = Resampling::new(geometry);
+    if !resampling.keeps_rows(image.width(), image.height()) {
+        let [width, height] = resampling.between();
+        image.rewrite(width, height, scratch, |image, pixels| {
+            let samples = Samples::of(image);
+            match image.channels() {
+                1 => resampling.rows::<1, 8>(samples, pixels),
+                2 => resampling.rows::<2, { 2 * 8 }>(samples, pixels),
+                3 => resampling.rows::<3, { 3 * 8 }>(samples, pixels),
+                _ => resampling.rows::<4, { 4 * 8 }>(samples, pixels),
             }
         });
     }
-    if let Some(weights) = vertical {
-        let first = rows.first().copied().unwrap_or(0);
-        image.rewrite(across.count, down.count, scratch, |image, pixels| {
-            let stride = image.width() * image.channels();
-            for (i, output) in pixels.chunks_exact_mut(stride).enumerate() {
-                weights.across(i, first, image.pixels(), output);
-            }
+    if resampling.vertical.is_some() {
+        let Size { width, height } = geometry.output();
+        image.rewrite(width, height, scratch, |image, pixels| {
+            resampling.columns(image.pixels(), pixels);
         });
+    }
+}
+
+/// Rows of pixels somewhere in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Samples<'a> {
+    pub bytes: &'a [u8],
+    /// From one row to the next.
+    pub stride: usize,
+}
+
+impl<'a> Samples<'a> {
+    fn of(image: &'a Image) -> Self {
+        Self {
+            bytes: image.pixels(),
+            stride: image.width() * image.channels(),
+        }
+    }
+
+    /// The bytes from the first of row `y` on.
+    fn row(self, y: usize) -> &'a [u8] {
+        &self.bytes[y * self.stride..]
+    }
+}
+
+/// A geometry's weights. Rows are resampled first, then columns.
+pub(crate) struct Resampling {
+    across: Axis,
+    down: Axis,
+    horizontal: Option<Weights>,
+    vertical: Option<Weights>,
+    /// The rows that are needed of the input, in order.
+    rows: Vec<usize>,
+    /// The columns that are copied, where rows are not resampled.
+    columns: Vec<usize>,
+}
+
+impl Resampling {
+    pub fn new(geometry: &Geometry) -> Self {
+        let &Geometry {
+            across,
+            down,
+            resize,
+        } = geometry;
+        let weights = |axis: &Axis| match resize {
+            Some((filter, antialias)) if filter != Filter::Nearest && !axis.copies() => {
+                Some(Weights::new(axis, filter, antialias))
+            }
+            _ => None,
+        };
+        let [horizontal, vertical] = [&across, &down].map(weights);
+        let rows = match &vertical {
+            Some(weights) => weights.inputs().collect(),
+            None => nearest_places(&down),
+        };
+        let columns = match &horizontal {
+            Some(_) => Vec::new(),
+            None => nearest_places(&across),
+        };
+        Self {
+            across,
+            down,
+            horizontal,
+            vertical,
+            rows,
+            columns,
+        }
+    }
+
+    /// Columns and rows of what the rows become.
+    fn between(&self) -> [usize; 2] {
+        [self.across.count, self.rows.len()]
+    }
+
+    /// Whether the rows of an image of this size become what they are.
+    fn keeps_rows(&self, width: usize, height: usize) -> bool {
+        self.across == Axis::whole(width) && self.rows.len() == height && self.rows.is_sorted()
+    }
+
+    /// Makes the rows. `LANES` is the number of channels times [`ROWS`].
+    fn rows<const CHANNELS: usize, const LANES: usize>(
+        &self,
+        samples: Samples<'_>,
+        pixels: &mut [u8],
+    ) {
+        match &self.horizontal {
+            Some(weights) => weights.along::<CHANNELS, LANES>(samples, &self.rows, pixels),
+            None => pick::<CHANNELS>(samples, &self.rows, &self.columns, pixels),
+        }
+    }
+
+    /// Makes the columns of what the rows became.
+    fn columns(&self, pixels: &[u8], outputs: &mut [u8]) {
+        let first = self.rows.first().copied().unwrap_or(0);
+        if let Some(weights) = &self.vertical {
+            let stride = outputs.len() / self.down.count;
+            for (i, output) in outputs.chunks_exact_mut(stride).enumerate() {
+                weights.across(i, first, pixels, output);
+            }
+        }
+    }
+
+    /// Makes one channel, of samples somewhere else; `between` is memory.
+    pub fn plane(&self, samples: Samples<'_>, between: &mut Vec<u8>, output: &mut Vec<u8>) {
+        let [width, height] = self.between();
+        let first = match self.vertical {
+            Some(_) => &mut *between,
+            None => &mut *output,
+        };
+        // What is left of an earlier one is overwritten.
+        first.resize(width * height, 0);
+        self.rows::<1, 8>(samples, first);
+        if self.vertical.is_some() {
+            output.resize(width * self.down.count, 0);
+            self.columns(between, output);
+        }
     }
 }
 
@@ -143,15 +235,9 @@ fn nearest_places(axis: &Axis) -> Vec<usize> {
         .collect()
 }
 
-/// The bytes of row `y`.
-fn row(image: &Image, y: usize) -> &[u8] {
-    let stride = image.width() * image.channels();
-    &image.pixels()[y * stride..][..stride]
-}
-
 /// Copies these rows and of them these columns.
 fn pick<const CHANNELS: usize>(
-    image: &Image,
+    input: Samples<'_>,
     rows: &[usize],
     columns: &[usize],
     pixels: &mut [u8],
@@ -164,7 +250,7 @@ fn pick<const CHANNELS: usize>(
     let backwards = last <= first && first - last + 1 == columns.len();
     let outputs = pixels.as_chunks_mut::<CHANNELS>().0;
     for (output, &y) in outputs.chunks_exact_mut(columns.len()).zip(rows) {
-        let row = row(image, y).as_chunks::<CHANNELS>().0;
+        let row = input.row(y).as_chunks::<CHANNELS>().0;
         if forwards {
             output.copy_from_slice(&row[first..=last]);
         } else if backwards {
@@ -235,7 +321,7 @@ impl Weights {
     /// Resamples rows. `LANES` is the number of channels times [`ROWS`].
     fn along<const CHANNELS: usize, const LANES: usize>(
         &self,
-        image: &Image,
+        input: Samples<'_>,
         rows: &[usize],
         pixels: &mut [u8],
     ) {
@@ -249,7 +335,7 @@ impl Weights {
         // In place of rows that there are none of.
         let mut nowhere = [const { Vec::new() }; ROWS];
         for (ys, pixels) in rows.chunks(ROWS).zip(pixels.chunks_mut(stride * ROWS)) {
-            let lines = std::array::from_fn(|i| &row(image, ys[i.min(ys.len() - 1)])[from..to]);
+            let lines = std::array::from_fn(|i| &input.row(ys[i.min(ys.len() - 1)])[from..to]);
             to_columns(lines, &mut columns);
             weigh::<LANES>(
                 &self.starts,

@@ -224,12 +224,15 @@ impl Geometry {
         allowed
     }
 
-    /// The part of the input that it depends on, after which it is about that part alone. At a `shrink` above 1 the
-    /// input is decoded at that fraction, and has the size `whole` then.
-    pub fn part(&mut self, shrink: usize, whole: Size) -> Part {
-        if shrink > 1 {
-            self.across.shrunk(shrink, whole.width);
-            self.down.shrunk(shrink, whole.height);
+    /// The part of the input that it depends on, after which it is about that part alone. Where the input is decoded at
+    /// one part in `shrink` of its columns and of its rows, it has the size `whole` then.
+    pub fn part(&mut self, shrink: [usize; 2], whole: Size) -> Part {
+        let [across, down] = shrink;
+        if across > 1 {
+            self.across.shrunk(across, whole.width);
+        }
+        if down > 1 {
+            self.down.shrunk(down, whole.height);
         }
         let part = Part {
             left: self.across.start,
@@ -243,16 +246,28 @@ impl Geometry {
 
     /// At what fraction a file may be decoded for it: where it shrinks with a filter that widens, by at least as much.
     pub fn shrink(&self) -> usize {
-        match self.resize {
-            Some((filter, true)) if filter != Filter::Nearest => {
-                let scale = self.across.scale().min(self.down.scale()) / LEFT;
-                [8, 4, 2]
-                    .into_iter()
-                    .find(|&shrink| scale >= shrink as f64)
-                    .unwrap_or(1)
-            }
-            _ => 1,
+        if !self.averages() {
+            return 1;
         }
+        let scale = self.across.scale().min(self.down.scale()) / LEFT;
+        [8, 4, 2]
+            .into_iter()
+            .find(|&shrink| scale >= shrink as f64)
+            .unwrap_or(1)
+    }
+
+    /// Whether it resizes with a filter that widens where it shrinks.
+    fn averages(&self) -> bool {
+        matches!(self.resize, Some((filter, true)) if filter != Filter::Nearest)
+    }
+
+    /// Whether planes of a picture may be resampled apart, each from its own resolution, before they become colours: where
+    /// fewer pixels come out than go in.
+    pub fn takes_planes(&self) -> bool {
+        let pixels = |sides: [usize; 2]| sides[0] * sides[1];
+        self.averages()
+            && pixels([self.across.count, self.down.count])
+                <= pixels([self.across.length, self.down.length])
     }
 
     /// Makes the image, of the size that it is about, what it becomes.

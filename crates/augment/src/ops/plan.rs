@@ -10,6 +10,7 @@
 //! | a flip, then a resize | differs in the last bits of weights |
 //! | affine maps in a row, read alike, filled alike | is read once: sharper, and corners that the first one turns out of the image come back with the second |
 //! | a resize by half or less from a baseline JPEG | is decoded at ½, ¼ or ⅛ of its size first |
+//! | a resize to fewer pixels from a baseline JPEG | is of luma and colour differences, each from its own resolution; what comes of them becomes RGB |
 
 use super::Parameters;
 use super::affine::AffineChain;
@@ -103,16 +104,15 @@ impl<'a> Plan<'a> {
         self.actions.push(Action::Step(step));
     }
 
-    /// The resampling that comes first, of the whole image if there is none: a file need only be decoded as far as
-    /// it goes.
-    pub fn first(&mut self, size: Size) -> &mut Geometry {
-        if !matches!(self.actions.first(), Some(Action::Resample(_))) {
-            self.actions
-                .insert(0, Action::Resample(Geometry::none(size)));
-        }
-        match &mut self.actions[0] {
-            Action::Resample(geometry) => geometry,
-            _ => unreachable!("it was put there"),
+    /// Takes away the resampling that comes first, of the whole image if there is none: a file need only be decoded as
+    /// far as it goes.
+    pub fn take_first(&mut self, size: Size) -> Geometry {
+        match self.actions.first() {
+            Some(&Action::Resample(geometry)) => {
+                self.actions.remove(0);
+                geometry
+            }
+            _ => Geometry::none(size),
         }
     }
 

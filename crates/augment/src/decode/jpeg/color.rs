@@ -37,9 +37,9 @@ impl Rows {
 /// each of those is ¾ of it and ¼ of the next one on its side, along both sides, in libjpeg's rounding
 /// (`jdsample.c`). Beyond the border the border's sample repeats.
 fn upsample(plane: &Plane, y: usize, left: usize, row: &mut [u8], sums: &mut Vec<u16>) {
-    let [width, height] = plane.size;
+    let [width, height] = plane.resolution.size;
     let first = plane.first_column();
-    let [across, down] = plane.ratio;
+    let [across, down] = plane.resolution.ratio;
     // Planes of one or two columns repeat, as in libjpeg.
     let repeats = across == 2 && width <= 2;
     let near = plane.row(y / down);
@@ -131,7 +131,7 @@ fn spread(sums: &[u16], odd: usize, roundings: [u16; 2], bits: u32, row: &mut [u
 /// R = Y + 1.402·Cr, G = Y − 0.34414·Cb − 0.71414·Cr, B = Y + 1.772·Cb, with the differences around 128, in 16 fractional
 /// bits as libjpeg has them.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn to_rgb(luma: &[u8], blue: &[u8], red: &[u8], output: &mut [u8]) {
+pub(super) fn to_rgb(luma: &[u8], blue: &[u8], red: &[u8], output: &mut [u8]) {
     const HALF: i32 = 1 << 15;
     let pixels = output.as_chunks_mut::<3>().0.iter_mut();
     for (((pixel, &y), &cb), &cr) in pixels.zip(luma).zip(blue).zip(red) {
