@@ -4,7 +4,8 @@
 //! which a part is seen, perhaps backwards. No order of crops and flips changes a value of it, and what is cropped
 //! away after a resize need not be computed.
 
-use super::filter::{self, Filter};
+use super::filter::Filter;
+use super::resample;
 use super::{Parameters, Resized, ResizedWindow, Window};
 use crate::Image;
 use crate::decode::Part;
@@ -61,7 +62,7 @@ impl Axis {
         }
     }
 
-    fn resize(&mut self, to: usize) {
+    pub(super) fn resize(&mut self, to: usize) {
         let scale = self.span / self.to as f64;
         self.from += self.first as f64 * scale;
         self.span = self.count as f64 * scale;
@@ -277,7 +278,7 @@ impl Geometry {
         if (across, down) == (nothing.across, nothing.down) {
             return;
         }
-        filter::resample(image, self, scratch);
+        resample::resample(image, self, scratch);
     }
 }
 

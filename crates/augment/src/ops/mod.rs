@@ -35,6 +35,7 @@ mod plan;
 mod point;
 mod policy;
 mod posterize;
+mod resample;
 mod resize;
 mod resized_crop;
 mod saturation;
@@ -58,7 +59,7 @@ pub use elastic::{Displacement, Elastic};
 pub use equalize::Equalize;
 pub use erasing::{ErasedRectangle, Fill, RandomErasing};
 pub use filter::Filter;
-pub(crate) use filter::{Resampling, Samples};
+
 pub use flip::{Flipped, FlippedVertically, HorizontalFlip, VerticalFlip};
 pub use gamma::{AdjustGamma, Gamma};
 pub(crate) use geometry::Geometry;
@@ -79,6 +80,7 @@ pub use policy::{
     Transform, TrivialAugment, three_augment,
 };
 pub use posterize::{KeepBits, Posterize};
+pub(crate) use resample::{Resampling, Samples};
 pub(crate) use resize::shrink;
 pub use resize::{Resize, ResizeTo, Resized, ScaleJitter, Shape};
 pub use resized_crop::{RandomResizedCrop, ResizedWindow};

@@ -35,7 +35,7 @@ impl Jpeg<'_> {
             .zip(geometries.iter().zip(&mut memory.resampled))
         {
             if last.as_ref().is_none_or(|(last, _)| *last != geometry) {
-                last = Some((geometry, Resampling::new(&geometry)));
+                last = Some((geometry, Resampling::new(&geometry, 1)));
             }
             let (_, resampling) = last.as_ref()?;
             resampling.plane(plane.from(part), &mut memory.bytes, samples);
