@@ -28,16 +28,18 @@ pub fn device(kind: DeviceKind) -> Result<(Device, &'static str), Failure> {
     }
 }
 
-/// Sets the threads of the computation; returns how many there are.
+/// Sets the threads of the computation, as many as there are cores unless told; returns how many there are.
 pub fn threads(args: &MachineArgs) -> Result<usize, Failure> {
-    if let Some(threads) = args.threads {
-        use_threads(threads.into())?;
-    }
+    // 0 is rayon's word for as many as there are cores.
+    use_threads(args.threads.map_or(0, usize::from))?;
     Ok(rayon::current_num_threads())
 }
 
-/// Sets the threads of the computation.
+/// Sets the threads of the computation. The calling one is among them: otherwise it would sleep while the others compute,
+/// and waking takes longer than many an operation.
 pub fn use_threads(threads: usize) -> Result<(), Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    pool.build_global().map_err(Failure::run)
+    pool.use_current_thread()
+        .build_global()
+        .map_err(Failure::run)
 }

@@ -79,6 +79,10 @@ fn accuracy(probabilities: Tensor<2>, labels: &Tensor<1, Int>) -> f32 {
 }
 
 fn main() {
+    // This thread computes too, instead of sleeping while rayon's others do.
+    let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+    pool.build_global().expect("the first pool");
+
     let device = Device::flex().autodiff();
     let (x, labels) = spirals(512, 1, &device);
     let mut net = initialize(Net::new(&device), 0);

@@ -251,7 +251,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "on purpose")]
     fn a_panic_passes_through() {
-        build(Grid::chunks(1 << 17, 1 << 10), |part, columns, writer| {
+        build(Grid::chunks(1 << 18, 1 << 10), |part, columns, writer| {
             assert!(part != 2, "on purpose");
             writer.append(columns.len(), |_| 0_u8);
         });

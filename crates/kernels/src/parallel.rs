@@ -2,8 +2,12 @@
 
 use rayon::prelude::*;
 
-/// Waking a sleeping thread takes longer than handling this many elements.
-const WORTH_WAKING: usize = 1 << 15;
+/// Whether this many elements take longer than waking threads for them. A thread of the pool wakes others and goes on; any
+/// other one also sleeps until they are done, and to wake it again takes as long (on a virtual machine 30 to 80 µs).
+fn worth_waking(elements: usize) -> bool {
+    let in_pool = rayon::current_thread_index().is_some();
+    elements > if in_pool { 1 << 15 } else { 1 << 17 }
+}
 
 /// `work(0)`, `work(1)`, ... for all `parts`, on the current pool if there are enough `elements` in
 /// them. What a part is must depend on the shape alone, never on the number of threads.
@@ -12,7 +16,7 @@ pub(crate) fn collect<R: Send>(
     elements: usize,
     work: impl Fn(usize) -> R + Sync,
 ) -> Vec<R> {
-    if elements <= WORTH_WAKING {
+    if !worth_waking(elements) {
         (0..parts).map(work).collect()
     } else {
         (0..parts).into_par_iter().map(&work).collect()
@@ -27,7 +31,7 @@ pub(crate) fn collect_with<P: Send, S, R: Send>(
     scratch: impl Fn() -> S + Sync + Send,
     work: impl Fn(usize, P, &mut S) -> R + Sync + Send,
 ) -> Vec<R> {
-    if elements <= WORTH_WAKING {
+    if !worth_waking(elements) {
         let mut scratch = scratch();
         let parts = parts.enumerate();
         parts.map(|(i, part)| work(i, part, &mut scratch)).collect()

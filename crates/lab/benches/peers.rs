@@ -9,6 +9,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod timing;
 
 fn main() {
+    // The calling thread computes too, as in the command.
+    let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+    pool.build_global().expect("the first pool");
     timing::layers("mimalloc");
     timing::training_step("mimalloc");
     timing::inference("mimalloc");

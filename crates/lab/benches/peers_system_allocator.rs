@@ -1,5 +1,5 @@
-//! The part of `peers` that depends on the allocator, under the system's: what a Burn user gets who
-//! sets none.
+//! The part of `peers` that depends on the allocator and the threads, with the system's allocator and rayon's own
+//! threads: what a Burn user gets who sets neither.
 //!
 //! `cargo bench -p evenkeel-lab --bench peers_system_allocator`
 
