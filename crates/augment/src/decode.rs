@@ -508,7 +508,10 @@ fn convert(picture: DynamicImage, colors: Colors) -> Result<Image, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::jpeg::resampled::tests::any_window;
     use super::*;
+    use crate::ops::Parameters;
+    use evenkeel_random::{Draws, Key};
     use std::fs;
     use std::path::Path;
 
@@ -540,7 +543,7 @@ mod tests {
 
     #[test]
     fn parts_are_those_of_the_whole_at_every_size() {
-        let mut draws = evenkeel_random::Key::from_seed(3).draws();
+        let mut draws = Key::from_seed(3).draws();
         for name in jpegs() {
             let bytes = file(&name);
             for colors in [Colors::Rgb, Colors::Gray] {
@@ -572,6 +575,52 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    fn any_geometry(size: Size, draws: &mut Draws) -> Geometry {
+        let window = Parameters::RandomResizedCrop(any_window(size, draws));
+        let mut geometry = Geometry::none(size);
+        assert!(geometry.take(&window, false));
+        geometry
+    }
+
+    /// Exact, it is the whole picture resampled, whatever the file; and else nearly, where it is not shrunk.
+    #[test]
+    fn files_are_resampled_as_their_pictures_are() {
+        let mut draws = Key::from_seed(5).draws();
+        for name in jpegs() {
+            let bytes = file(&name);
+            for colors in [Colors::Rgb, Colors::Gray] {
+                let picture = open(&bytes, colors).decode().unwrap();
+                let size = Size::new(picture.width(), picture.height());
+                let (mut sum, mut count) = (0.0, 0);
+                for _ in 0..20 {
+                    let geometry = any_geometry(size, &mut draws);
+                    let mut expected = picture.clone();
+                    geometry.apply(&mut expected, &mut Vec::new());
+                    let get = |exact| {
+                        let (scratch, memory) = (&mut vec![7; 3], &mut JpegMemory::default());
+                        let pixels = vec![9; 5];
+                        let file = open(&bytes, colors);
+                        file.resample(geometry, exact, pixels, scratch, memory)
+                            .unwrap()
+                    };
+                    assert_eq!(get(true), expected, "{name} {geometry:?}");
+                    let folded = get(false);
+                    assert_eq!(
+                        (folded.width(), folded.height()),
+                        (expected.width(), expected.height())
+                    );
+                    if geometry.shrink() == 1 {
+                        let pairs = folded.pixels().iter().zip(expected.pixels());
+                        let apart: f64 = pairs.map(|(&a, &b)| f64::from(a.abs_diff(b))).sum();
+                        (sum, count) = (sum + apart, count + folded.pixels().len());
+                    }
+                }
+                // The pictures are small and sharp; photographs differ by some 0.3.
+                assert!(sum < 5.0 * count as f64, "{name}: {}", sum / count as f64);
             }
         }
     }
@@ -639,9 +688,9 @@ mod tests {
     /// A panic would be caught; here it is not.
     #[test]
     fn damaged_files_make_no_panic() {
-        let mut draws = evenkeel_random::Key::from_seed(9).draws();
+        let mut draws = Key::from_seed(9).draws();
         let mut memory = JpegMemory::default();
-        let (mut whole, mut refused) = (0, 0);
+        let (mut whole, mut resampled, mut refused) = (0, 0, 0);
         for name in jpegs() {
             let bytes = file(&name);
             for _ in 0..1500 {
@@ -679,8 +728,19 @@ mod tests {
                     }
                     None => refused += 1,
                 }
+                let (width, height) = jpeg.size();
+                let geometry = any_geometry(Size::new(width, height), &mut draws);
+                if geometry.takes_planes() {
+                    let Size { width, height } = geometry.output();
+                    let found = jpeg.resample(geometry, geometry.shrink(), Vec::new(), &mut memory);
+                    if let Some(pixels) = found {
+                        assert_eq!(pixels.len(), width * height * jpeg.channels());
+                        resampled += 1;
+                    }
+                }
             }
         }
+        assert!(resampled > 1000, "{resampled}");
         assert!(whole > 1000 && refused > 1000, "{whole} {refused}");
     }
 

@@ -14,7 +14,7 @@
 
 mod color;
 mod idct;
-mod resampled;
+pub(super) mod resampled;
 mod scan;
 
 use image::metadata::Orientation;

@@ -64,7 +64,7 @@ impl Plane {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::decode) mod tests {
     use std::fs;
     use std::path::Path;
 
@@ -73,7 +73,7 @@ mod tests {
     use evenkeel_random::{Draws, Key};
 
     /// Any part of a picture, brought to any smaller size.
-    fn any_window(size: Size, draws: &mut Draws) -> ResizedWindow {
+    pub(in crate::decode) fn any_window(size: Size, draws: &mut Draws) -> ResizedWindow {
         let mut below = |count: usize| draws.below(count as u32) as usize;
         let mut side = |of: usize| {
             let length = 1 + below(of);
