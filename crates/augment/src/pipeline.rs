@@ -19,9 +19,10 @@ pub struct Pipeline {
     pub operations: Vec<Operation>,
     /// The last step.
     pub normalize: Normalize,
-    /// Whether every picture is the one that its steps give one by one. Without it, neighbouring steps are folded into one
-    /// where that is faster and as good, but not the same to the last level; [`Pipeline::replay`] is always
-    /// exact.
+    /// Whether every picture is the one that its steps give one by one. Without it, neighbouring steps are folded into one,
+    /// and a first resize into the decoding of a JPEG (at a fraction of its size, or before its luma and colour differences
+    /// become colours), where that is faster and as good, but not the same to the last level; [`Pipeline::replay`] is
+    /// always exact.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
 }
