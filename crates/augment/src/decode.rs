@@ -196,18 +196,17 @@ impl<'a> Encoded<'a> {
         self,
         mut geometry: Geometry,
         exact: bool,
-        pixels: Vec<u8>,
+        mut pixels: Vec<u8>,
         scratch: &mut Vec<u8>,
         memory: &mut JpegMemory,
     ) -> Result<Image, Error> {
         let mut shrink = 1;
-        let mut pixels = Some(pixels);
         if let (State::Headers(jpeg), false) = (&self.state, exact) {
             shrink = geometry.shrink();
             let as_wanted = jpeg.orientation == Orientation::NoTransforms
                 && jpeg.channels() == self.colors.channels();
             if as_wanted && geometry.takes_planes() {
-                let pixels = pixels.take().unwrap_or_default();
+                let pixels = std::mem::take(&mut pixels);
                 let read = || jpeg.resample(geometry, shrink, pixels, memory);
                 let pixels = catch_unwind(AssertUnwindSafe(read)).ok().flatten();
                 let Size { width, height } = geometry.output();
@@ -219,7 +218,6 @@ impl<'a> Encoded<'a> {
             }
         }
         let part = geometry.part([shrink; 2], self.shrunk(shrink));
-        let pixels = pixels.unwrap_or_default();
         let mut image = self.decode_part(part, shrink, pixels, memory)?;
         geometry.apply(&mut image, scratch);
         Ok(image)

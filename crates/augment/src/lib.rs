@@ -85,6 +85,8 @@ mod sheet;
 mod size;
 mod stream;
 mod strip;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 mod viewed;
 mod views;
 mod words;

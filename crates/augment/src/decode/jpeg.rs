@@ -154,8 +154,8 @@ impl Plane {
     }
 }
 
-/// What a thread keeps between files: each component's samples and coefficients, what becomes of them, bytes, and the last file's tables,
-/// which are most files'.
+/// What a thread keeps between files: each component's samples and coefficients, what becomes of them, bytes, and the
+/// last file's tables, which are most files'.
 #[derive(Default)]
 pub(crate) struct JpegMemory {
     planes: [(Vec<u8>, Vec<i16>); 3],

@@ -236,14 +236,13 @@ fn gray_lane([red, green, blue]: [f32; 3]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod permute {
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm512_castsi256_si512, _mm512_castsi512_si256,
-        _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_mask_blend_epi8, _mm512_movepi8_mask,
-        _mm512_permutex2var_epi8,
+        _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
     };
 
     use bytemuck::cast;
 
     use super::{Table, strip};
+    use crate::vector::{bytes, load};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     #[inline]
@@ -256,19 +255,8 @@ mod permute {
             let upper = _mm512_permutex2var_epi8(c, index, d);
             // An index's first bit says which half it is in.
             let result = _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), lower, upper);
-            let halves = [
-                _mm512_castsi512_si256(result),
-                _mm512_extracti64x4_epi64::<1>(result),
-            ];
-            *levels = cast(halves);
+            *levels = bytes(result);
         }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn load(bytes: &[u8; 64]) -> __m512i {
-        let [first, second]: [__m256i; 2] = cast(*bytes);
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
     }
 }
 

@@ -265,10 +265,8 @@ impl Geometry {
     /// Whether planes of a picture may be resampled apart, each from its own resolution, before they become colours: where
     /// fewer pixels come out than go in.
     pub fn takes_planes(&self) -> bool {
-        let pixels = |sides: [usize; 2]| sides[0] * sides[1];
-        self.averages()
-            && pixels([self.across.count, self.down.count])
-                <= pixels([self.across.length, self.down.length])
+        let Size { width, height } = self.output();
+        self.averages() && width * height <= self.across.length * self.down.length
     }
 
     /// Makes the image, of the size that it is about, what it becomes.

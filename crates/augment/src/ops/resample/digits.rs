@@ -36,6 +36,11 @@ fn quad(weights: &[i32]) -> Quad {
     quad
 }
 
+/// What three digits stand for.
+fn weight([low, middle, high]: [i8; 3]) -> i32 {
+    i32::from(low) + (i32::from(middle) << 8) + (i32::from(high) << 16)
+}
+
 fn digits_of(weights: &[i32]) -> impl ExactSizeIterator<Item = Quad> {
     weights.chunks(4).map(quad)
 }
@@ -163,8 +168,7 @@ fn sum_of_places(bytes: &[u8; BYTES], parts: &[Part]) -> [u8; LANES] {
         for part in parts {
             for at in 4 * lane..4 * lane + 4 {
                 let x = i32::from(bytes[usize::from(part.places[at])]);
-                let [low, middle, high] = [0, 1, 2].map(|i| i32::from(part.digits[i][at]));
-                sum += x * (low + (middle << 8) + (high << 16));
+                sum += x * weight(part.digits.map(|digits| digits[at]));
             }
         }
         level(sum)
@@ -234,9 +238,9 @@ fn sum_of_rows(quads: &[Quad], count: usize, pixels: &[u8], stride: usize) -> [u
     for (i, quad) in quads.iter().enumerate() {
         for at in 0..4 {
             let bytes = tap(pixels, stride, count, 4 * i + at);
-            let [low, middle, high] = [0, 1, 2].map(|digit: usize| i32::from(quad[digit][at]));
+            let weight = weight(quad.map(|digits| digits[at]));
             for (sum, &x) in sums.iter_mut().zip(bytes) {
-                *sum += i32::from(x) * (low + (middle << 8) + (high << 16));
+                *sum += i32::from(x) * weight;
             }
         }
     }
@@ -246,17 +250,17 @@ fn sum_of_rows(quads: &[Quad], count: usize, pixels: &[u8], stride: usize) -> [u
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm512_add_epi32, _mm512_castsi256_si512, _mm512_castsi512_si256,
-        _mm512_cvtusepi32_epi8, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_inserti64x4,
-        _mm512_max_epi32, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8,
-        _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32,
-        _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+        __m512i, _mm512_add_epi32, _mm512_cvtusepi32_epi8, _mm512_dpbusd_epi32, _mm512_max_epi32,
+        _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_set1_epi32,
+        _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_unpackhi_epi8,
+        _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
     };
 
     use bytemuck::{cast, cast_ref};
 
     use super::{BYTES, HALF, LANES, Part, Quad, tap};
     use crate::ops::resample::FRACTION;
+    use crate::vector::{self, load};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
     #[inline]
@@ -294,11 +298,7 @@ mod vectors {
         }
         let left = _mm512_packs_epi32(sums[0].levels(), sums[1].levels());
         let right = _mm512_packs_epi32(sums[2].levels(), sums[3].levels());
-        let levels = _mm512_packus_epi16(left, right);
-        cast([
-            _mm512_castsi512_si256(levels),
-            _mm512_extracti64x4_epi64::<1>(levels),
-        ])
+        vector::bytes(_mm512_packus_epi16(left, right))
     }
 
     /// Of bytes with each of the digits.
@@ -339,13 +339,6 @@ mod vectors {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn load(bytes: &[u8; BYTES]) -> __m512i {
-        let [first, second]: [__m256i; 2] = cast(*bytes);
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
     fn signed(digits: &[i8; BYTES]) -> __m512i {
         load(cast_ref(digits))
     }
@@ -368,12 +361,9 @@ mod tests {
     fn digits_are_those_of_the_weight() {
         // 127·(1 + 2⁸ + 2¹⁶) is the largest; weights are at most some 1.3·2²².
         let least = -(1 << 23);
-        for weight in (least..8_355_711).step_by(997).chain([1 << 22, 8_355_711]) {
-            let [low, middle, high] = quad(&[0, weight])[..] else {
-                unreachable!("three digits")
-            };
-            let values = [low[1], middle[1], high[1]].map(i32::from);
-            assert_eq!(values[0] + (values[1] << 8) + (values[2] << 16), weight);
+        for expected in (least..8_355_711).step_by(997).chain([1 << 22, 8_355_711]) {
+            let found = weight(quad(&[0, expected]).map(|digits| digits[1]));
+            assert_eq!(found, expected);
         }
     }
 
