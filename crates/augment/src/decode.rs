@@ -201,18 +201,18 @@ impl<'a> Encoded<'a> {
         memory: &mut JpegMemory,
     ) -> Result<Image, Error> {
         let mut shrink = 1;
-        if let (State::Headers(jpeg), false) = (&self.state, exact) {
+        if let State::Headers(jpeg) = &self.state
+            && !exact
+        {
             shrink = geometry.shrink();
-            let as_wanted = jpeg.orientation == Orientation::NoTransforms
-                && jpeg.channels() == self.colors.channels();
-            if as_wanted && geometry.takes_planes() {
+            if is_as_wanted(jpeg, self.colors) && geometry.takes_planes() {
                 let pixels = std::mem::take(&mut pixels);
-                let read = || jpeg.resample(geometry, shrink, pixels, memory);
-                let pixels = catch_unwind(AssertUnwindSafe(read)).ok().flatten();
-                let Size { width, height } = geometry.output();
-                if let Some(pixels) = pixels
-                    && let Ok(image) = Image::new(width, height, jpeg.channels(), pixels)
-                {
+                let read = || {
+                    let pixels = jpeg.resample(geometry, shrink, pixels, memory)?;
+                    let Size { width, height } = geometry.output();
+                    Image::new(width, height, jpeg.channels(), pixels).ok()
+                };
+                if let Ok(Some(image)) = catch_unwind(AssertUnwindSafe(read)) {
                     return Ok(image);
                 }
             }
@@ -275,6 +275,11 @@ fn decode_whole(
         .map_err(|problem| Error::Decode(format!("{}: {problem}", name(format))))
 }
 
+/// Whether it need be neither turned nor given other colours.
+fn is_as_wanted(jpeg: &Jpeg<'_>, colors: Colors) -> bool {
+    jpeg.orientation == Orientation::NoTransforms && jpeg.channels() == colors.channels()
+}
+
 /// The part of a picture, as it is seen when its orientation is applied.
 fn fast(
     jpeg: &Jpeg<'_>,
@@ -287,7 +292,7 @@ fn fast(
     let stored = stored(jpeg.orientation, part, jpeg.shrunk(shrink));
     let pixels = jpeg.decode(stored, shrink, pixels, memory)?;
     let channels = jpeg.channels();
-    if jpeg.orientation == Orientation::NoTransforms && channels == colors.channels() {
+    if is_as_wanted(jpeg, colors) {
         return Image::new(part.width, part.height, channels, pixels).ok();
     }
     let (width, height) = (stored.width as u32, stored.height as u32);
