@@ -4,7 +4,7 @@ use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use crate::ops::Colours;
-use crate::strip::{self, Planes};
+use crate::strip::Planes;
 use crate::{Error, Image};
 
 /// y\[c, i, j\] = (x\[i, j, c\]/255 − mean\[c\])/std\[c\].
@@ -128,13 +128,12 @@ impl Numbers<'_> {
             if let Some(lines) = self.lines {
                 let line = lines[channel];
                 for i in 0..count {
-                    output[i] = line.at(plane[i]);
+                    output[i] = line.at(f32::from(plane[i]));
                 }
             } else {
-                let levels = strip::levels(plane);
                 let table = &self.tables[channel];
                 for i in 0..count {
-                    output[i] = table[usize::from(levels[i])];
+                    output[i] = table[usize::from(plane[i])];
                 }
             }
         }

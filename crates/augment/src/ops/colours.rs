@@ -1,16 +1,20 @@
 //! Changes of colours in a row, taken together: an image of three channels is gone over once, and once more for each
-//! step that must know the whole image as the steps before it make it. In between, a strip of pixels stays in the
-//! first-level cache, as numbers that every step takes and gives.
+//! step that must know the whole image as the steps before it make it.
 //!
 //! Each step gives whole levels, clipped, so the result is that of the steps one by one.
 
-use multiversion::multiversion;
-use multiversion::target::match_target;
+mod differences;
+mod lanes;
+mod pass;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
+
+use differences::Differences;
+use pass::{End, Step, pass};
 
 use super::point::{self, Levels, Table};
 use crate::Image;
 use crate::convert::Numbers;
-use crate::strip::{self, Planes};
 
 /// A change of each pixel's colour.
 #[derive(Clone, Debug)]
@@ -28,24 +32,6 @@ pub(crate) enum Colour {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Colours {
     steps: Vec<Colour>,
-}
-
-/// A step, all that it needs being known.
-enum Step {
-    /// A blend of black with each level.
-    Scale(f32),
-    /// A blend of one level with each.
-    Blend(f32, f32),
-    Saturation(f32),
-    Tables(Box<[Table; 3]>),
-}
-
-/// What becomes of the pixels at the end of a pass.
-enum End<'a> {
-    Pixels,
-    /// And the sum of their grays is taken.
-    Sum(&'a mut u64),
-    Numbers(Numbers<'a>),
 }
 
 impl Extend<Colour> for Colours {
@@ -107,17 +93,13 @@ impl Colours {
         let mut steps = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let step = match step {
-                Colour::Levels(levels) => match levels.as_blend() {
-                    Some((0, factor)) => Step::Scale(factor),
-                    Some((a, factor)) => Step::Blend(f32::from(a), factor),
-                    None => Step::Tables(Box::new([0, 1, 2].map(|channel| *levels.of(channel)))),
-                },
-                Colour::Saturation(factor) => Step::Saturation(*factor),
+                Colour::Levels(levels) => Step::Levels(levels.clone()),
+                Colour::Saturation(factor) => Step::Saturation(Box::new(Differences::new(*factor))),
                 Colour::Contrast(factor) => {
                     let mut sum = 0;
                     pass(image.pixels_mut(), &steps, &mut End::Sum(&mut sum));
                     steps.clear();
-                    Step::Blend(f32::from(mean(sum, count)), *factor)
+                    Step::Levels(Levels::blend(mean(sum, count), *factor))
                 }
                 Colour::Counted(table) => {
                     if !steps.is_empty() {
@@ -125,7 +107,9 @@ impl Colours {
                         steps.clear();
                     }
                     let counts = point::histograms(image);
-                    Step::Tables(Box::new([0, 1, 2].map(|channel| table(&counts[channel]))))
+                    Step::Levels(Levels::each(
+                        [0, 1, 2].map(|channel| table(&counts[channel])),
+                    ))
                 }
             };
             steps.push(step);
@@ -155,109 +139,6 @@ fn mean_gray(image: &Image) -> u8 {
 /// Rounded to the nearest, a half upwards.
 fn mean(sum: u64, count: u64) -> u8 {
     ((2 * sum + count) / (2 * count)) as u8
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn pass(pixels: &mut [u8], steps: &[Step], end: &mut End<'_>) {
-    let mut planes = Planes([[0.0; strip::PIXELS]; 3]);
-    for (i, strip) in pixels.chunks_mut(strip::BYTES).enumerate() {
-        let count = strip::split(strip, &mut planes);
-        for step in steps {
-            match step {
-                &Step::Scale(factor) => {
-                    for plane in &mut planes.0 {
-                        for i in 0..strip::PIXELS {
-                            plane[i] = point::blend_lane(0.0, plane[i], factor);
-                        }
-                    }
-                }
-                &Step::Blend(a, factor) => {
-                    for plane in &mut planes.0 {
-                        for i in 0..strip::PIXELS {
-                            plane[i] = point::blend_lane(a, plane[i], factor);
-                        }
-                    }
-                }
-                &Step::Saturation(factor) => {
-                    let [red, green, blue] = &mut planes.0;
-                    for i in 0..strip::PIXELS {
-                        let gray = gray_lane([red[i], green[i], blue[i]]);
-                        red[i] = point::blend_lane(gray, red[i], factor);
-                        green[i] = point::blend_lane(gray, green[i], factor);
-                        blue[i] = point::blend_lane(gray, blue[i], factor);
-                    }
-                }
-                Step::Tables(tables) => {
-                    for (plane, table) in planes.0.iter_mut().zip(&**tables) {
-                        let mut levels = strip::levels(plane);
-                        match_target! {
-                            "x86_64+avx512vbmi" => permute::look_up(&mut levels, table),
-                            _ => for level in &mut levels[..count] {
-                                *level = table[usize::from(*level)];
-                            },
-                        }
-                        for i in 0..strip::PIXELS {
-                            plane[i] = f32::from(levels[i]);
-                        }
-                    }
-                }
-            }
-        }
-        match end {
-            End::Numbers(numbers) => {
-                numbers.write(&planes, i * strip::PIXELS, count);
-                continue;
-            }
-            End::Sum(total) => {
-                let [red, green, blue] = &planes.0;
-                let mut sum = 0;
-                for i in 0..count {
-                    let gray = gray_lane([red[i], green[i], blue[i]]);
-                    sum += u32::from(strip::level(gray));
-                }
-                **total += u64::from(sum);
-            }
-            End::Pixels => {}
-        }
-        if !steps.is_empty() {
-            strip::join(&planes, strip);
-        }
-    }
-}
-
-/// [`point::gray`], of levels and as one: all sums are below 2²⁴, so nothing is rounded.
-#[inline(always)]
-fn gray_lane([red, green, blue]: [f32; 3]) -> f32 {
-    let sum = 19_595.0 * red + 38_470.0 * green + 7_471.0 * blue + 32_768.0;
-    (sum * (1.0 / 65_536.0)).trunc()
-}
-
-/// Tables in registers. A loop over a table stays scalar: compilers have no permutation for an index that is not known.
-#[cfg(target_arch = "x86_64")]
-mod permute {
-    use std::arch::x86_64::{
-        _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
-    };
-
-    use bytemuck::cast;
-
-    use super::{Table, strip};
-    use crate::vector::{bytes, load};
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    #[inline]
-    pub fn look_up(levels: &mut [u8; strip::PIXELS], table: &Table) {
-        let quarters: [[u8; 64]; 4] = cast(*table);
-        let [a, b, c, d] = [0, 1, 2, 3].map(|i| load(&quarters[i]));
-        for levels in levels.as_chunks_mut::<64>().0 {
-            let index = load(levels);
-            let lower = _mm512_permutex2var_epi8(a, index, b);
-            let upper = _mm512_permutex2var_epi8(c, index, d);
-            // An index's first bit says which half it is in.
-            let result = _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), lower, upper);
-            *levels = bytes(result);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -375,17 +256,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn gray_needs_no_rounding() {
-        let mut draws = evenkeel_random::Key::from_seed(5).draws();
-        let ends = [[0; 3], [255; 3], [255, 0, 0], [0, 255, 0], [0, 0, 255]];
-        let drawn = (0..100_000).map(|_| [0; 3].map(|_| draws.below(256) as u8));
-        for colour in ends.into_iter().chain(drawn) {
-            let lane = gray_lane(colour.map(f32::from));
-            assert_eq!(lane, f32::from(point::gray(colour)), "{colour:?}");
         }
     }
 }

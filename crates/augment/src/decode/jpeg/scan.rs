@@ -152,7 +152,9 @@ impl Entry {
                 ..Self::default()
             };
         }
-        let value = signed((next as u64) << (64 - LOOK + u32::from(length)), size);
+        // Behind a code that takes all of them there is nothing.
+        let behind = (next as u64).checked_shl(64 - LOOK + u32::from(length));
+        let value = signed(behind.unwrap_or(0), size);
         Self {
             bits,
             first_bits: bits,
