@@ -50,13 +50,16 @@ const LANES: usize = 16;
 /// Its bytes.
 const BYTES: usize = 4 * LANES;
 
+/// Rows that are made together.
+const ROWS: usize = 4;
+
 /// Up to four taps of each of some output values.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Part {
     /// Where among the bytes of a block's input they are.
-    places: [u8; BYTES],
-    digits: [[i8; BYTES]; 3],
+    places: [[u8; 4]; LANES],
+    digits: [[[i8; 4]; LANES]; 3],
 }
 
 /// Neighbouring output values.
@@ -93,23 +96,21 @@ impl Along {
             let begin = parts.len();
             let quads = of.clone().map(|(_, weights)| weights.len().div_ceil(4));
             let empty = Part {
-                places: [0; BYTES],
-                digits: [[0; BYTES]; 3],
+                places: [[0; 4]; LANES],
+                digits: [[[0; 4]; LANES]; 3],
             };
             parts.resize(begin + quads.max()?, empty);
             for (i, (start, weights)) in of.enumerate() {
                 let quads = parts[begin..].iter_mut().zip(digits_of(weights));
                 for (number, (part, quad)) in quads.enumerate() {
+                    // Behind the last tap the digits are 0, and the place may be any.
+                    let first = (start + 4 * number) * channels - input;
                     for channel in 0..channels {
-                        let lane = 4 * (i * channels + channel);
-                        for tap in 0..4 {
-                            // Behind the last tap the digits are 0, and the place may be any.
-                            let place = (start + 4 * number + tap) * channels + channel;
-                            part.places[lane + tap] =
-                                place.saturating_sub(input).min(BYTES - 1) as u8;
-                            for (digits, quad) in part.digits.iter_mut().zip(&quad) {
-                                digits[lane + tap] = quad[tap];
-                            }
+                        let lane = i * channels + channel;
+                        part.places[lane] = [0, 1, 2, 3]
+                            .map(|tap| (first + tap * channels + channel).min(BYTES - 1) as u8);
+                        for (digits, &quad) in part.digits.iter_mut().zip(&quad) {
+                            digits[lane] = quad;
                         }
                     }
                 }
@@ -140,35 +141,48 @@ fn make_rows(
     width: usize,
     outputs: &mut [u8],
 ) {
-    for (&y, output) in rows.iter().zip(outputs.chunks_exact_mut(width)) {
-        let row = samples.row(y);
+    for (ys, outputs) in rows.chunks(ROWS).zip(outputs.chunks_mut(ROWS * width)) {
+        // The last one in place of those that there are none of.
+        let lines = [0, 1, 2, 3].map(|i| samples.row(ys[i.min(ys.len() - 1)]));
         for block in &along.blocks {
-            let Some(bytes) = row[block.input..].first_chunk::<BYTES>() else {
-                return;
-            };
             let parts = &along.parts[block.parts.clone()];
+            let bytes = [
+                taken(lines[0], block),
+                taken(lines[1], block),
+                taken(lines[2], block),
+                taken(lines[3], block),
+            ];
             let levels = match_target! {
-                "x86_64+avx512vbmi+avx512vnni" => vectors::sum_of_places(bytes, parts),
-                _ => sum_of_places(bytes, parts),
+                "x86_64+avx512vbmi+avx512vnni" => vectors::sums_of_places(bytes, parts),
+                _ => bytes.map(|bytes| sum_of_places(bytes, parts)),
             };
-            let output = &mut output[block.outputs.start..];
-            match output.first_chunk_mut::<LANES>() {
-                // What is too much, the next block overwrites.
-                Some(output) => *output = levels,
-                None => output.copy_from_slice(&levels[..output.len()]),
+            for (output, levels) in outputs.chunks_exact_mut(width).zip(&levels) {
+                let output = &mut output[block.outputs.start..];
+                match output.first_chunk_mut::<LANES>() {
+                    // What is too much, the next block overwrites.
+                    Some(output) => *output = *levels,
+                    None => output.copy_from_slice(&levels[..output.len()]),
+                }
             }
         }
     }
 }
 
-/// The definition of [`vectors::sum_of_places`].
+/// A row's bytes that a block is made of.
+#[inline(always)]
+fn taken<'a>(row: &'a [u8], block: &Block) -> &'a [u8; BYTES] {
+    let bytes = row[block.input..].first_chunk();
+    bytes.expect("a block's bytes end in the row")
+}
+
+/// The definition of [`vectors::sums_of_places`].
 fn sum_of_places(bytes: &[u8; BYTES], parts: &[Part]) -> [u8; LANES] {
     std::array::from_fn(|lane| {
         let mut sum = HALF;
         for part in parts {
-            for at in 4 * lane..4 * lane + 4 {
-                let x = i32::from(bytes[usize::from(part.places[at])]);
-                sum += x * weight(part.digits.map(|digits| digits[at]));
+            for tap in 0..4 {
+                let x = i32::from(bytes[usize::from(part.places[lane][tap])]);
+                sum += x * weight(part.digits.map(|digits| digits[lane][tap]));
             }
         }
         level(sum)
@@ -250,32 +264,39 @@ fn sum_of_rows(quads: &[Quad], count: usize, pixels: &[u8], stride: usize) -> [u
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m512i, _mm512_add_epi32, _mm512_cvtusepi32_epi8, _mm512_dpbusd_epi32, _mm512_max_epi32,
-        _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_set1_epi32,
+        __m512i, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_packs_epi32, _mm512_packus_epi16,
+        _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_setr_epi32,
         _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_unpackhi_epi8,
         _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
     };
 
     use bytemuck::{cast, cast_ref};
 
-    use super::{BYTES, HALF, LANES, Part, Quad, tap};
+    use super::{BYTES, HALF, LANES, Part, Quad, ROWS, tap};
     use crate::ops::resample::FRACTION;
     use crate::vector::{self, load};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
     #[inline]
-    pub fn sum_of_places(bytes: &[u8; BYTES], parts: &[Part]) -> [u8; LANES] {
-        let bytes = load(bytes);
-        let mut sums = Sums::new();
+    pub fn sums_of_places(bytes: [&[u8; BYTES]; ROWS], parts: &[Part]) -> [[u8; LANES]; ROWS] {
+        let [a, b, c, d] = bytes;
+        let bytes = [load(a), load(b), load(c), load(d)];
+        let mut sums = [Sums::new(); ROWS];
         for part in parts {
-            let taps = _mm512_permutexvar_epi8(load(&part.places), bytes);
+            let places = load(cast_ref(&part.places));
             let [low, middle, high] = &part.digits;
-            sums.add(taps, [signed(low), signed(middle), signed(high)]);
+            let digits = [
+                load(cast_ref(low)),
+                load(cast_ref(middle)),
+                load(cast_ref(high)),
+            ];
+            for (sums, bytes) in sums.iter_mut().zip(bytes) {
+                sums.add(_mm512_permutexvar_epi8(places, bytes), digits);
+            }
         }
-        cast(_mm512_cvtusepi32_epi8(_mm512_max_epi32(
-            sums.levels(),
-            _mm512_setzero_si512(),
-        )))
+        // Packing leaves four bytes of each row beside four of the next.
+        let rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        cast(vector::bytes(_mm512_permutexvar_epi32(rows, packed(sums))))
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
@@ -296,9 +317,16 @@ mod vectors {
             sums[2].add(_mm512_unpacklo_epi16(ab, cd), digits);
             sums[3].add(_mm512_unpackhi_epi16(ab, cd), digits);
         }
-        let left = _mm512_packs_epi32(sums[0].levels(), sums[1].levels());
-        let right = _mm512_packs_epi32(sums[2].levels(), sums[3].levels());
-        vector::bytes(_mm512_packus_epi16(left, right))
+        vector::bytes(packed(sums))
+    }
+
+    /// The levels of four sums as bytes: four of each beside four of the next.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    fn packed([a, b, c, d]: [Sums; 4]) -> __m512i {
+        let left = _mm512_packs_epi32(a.levels(), b.levels());
+        let right = _mm512_packs_epi32(c.levels(), d.levels());
+        _mm512_packus_epi16(left, right)
     }
 
     /// Of bytes with each of the digits.
@@ -335,12 +363,6 @@ mod vectors {
             );
             _mm512_srai_epi32::<FRACTION>(_mm512_add_epi32(low, upper))
         }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn signed(digits: &[i8; BYTES]) -> __m512i {
-        load(cast_ref(digits))
     }
 
     #[target_feature(enable = "avx512f")]
