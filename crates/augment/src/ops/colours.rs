@@ -221,7 +221,7 @@ mod tests {
         (1..5_usize).prop_flat_map(|channels| {
             // Up to some strips, whole and not.
             let image =
-                (1..40_usize, 1..40_usize, any::<u64>()).prop_map(move |(width, height, seed)| {
+                (1..60_usize, 1..60_usize, any::<u64>()).prop_map(move |(width, height, seed)| {
                     let mut draws = evenkeel_random::Key::from_seed(seed).draws();
                     let count = width * height * channels;
                     let pixels = (0..count).map(|_| draws.below(256) as u8).collect();

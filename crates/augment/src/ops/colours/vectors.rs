@@ -51,6 +51,7 @@ pub(super) fn join(planes: &Planes, strip: &mut [u8]) {
     }
 }
 
+/// See [`lanes::apply`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
 #[inline]
 pub(super) fn apply(steps: &[Step], planes: &mut Planes) {
