@@ -15,7 +15,7 @@ use evenkeel_augment::{
 use serde_json::{Value, json};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 /// Files, or the images decoded beforehand.
 struct Pictures {
@@ -287,6 +287,7 @@ fn workers(files: &[Vec<u8>], steps: &[Value], repeats: usize) {
 }
 
 fn main() {
+    evenkeel_allocator::keep_freed_memory();
     let mut arguments = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench");

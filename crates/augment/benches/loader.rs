@@ -11,9 +11,10 @@ use evenkeel_augment::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 fn main() {
+    evenkeel_allocator::keep_freed_memory();
     divan::main();
 }
 

@@ -14,7 +14,7 @@ use evenkeel::nn::{
 use evenkeel_random::Key;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 #[derive(Module, Debug)]
 struct Net {
@@ -79,6 +79,8 @@ fn accuracy(probabilities: Tensor<2>, labels: &Tensor<1, Int>) -> f32 {
 }
 
 fn main() {
+    // In one's own program: `evenkeel::allocator`, a feature.
+    evenkeel_allocator::keep_freed_memory();
     // This thread computes too, instead of sleeping while rayon's others do.
     let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
     pool.build_global().expect("the first pool");

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `nn` | layers on the [`Pass`](nn::Pass), weight decay by role, initialization by path | yes |
 //! | `augment` | image operations as data, the ordered loader | yes |
+//! | `allocator` | a global allocator that keeps what is freed, for training on the CPU | no |
 //! | `dataloader` | [`dataloader`]: the ordered loader as Burn's `DataLoader` | no |
 //! | `lab` | recipes, data sources, training, evaluation: what the `evenkeel` command runs | no |
 //! | `wgpu`, `cuda` | Burn's GPU backends | no |
@@ -16,6 +17,8 @@
 #[cfg(feature = "dataloader")]
 pub mod dataloader;
 
+#[cfg(feature = "allocator")]
+pub use evenkeel_allocator as allocator;
 #[cfg(feature = "augment")]
 pub use evenkeel_augment as augment;
 #[cfg(feature = "lab")]

@@ -12,7 +12,7 @@ use evenkeel_kernels::{
 use evenkeel_random::Key;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 const SHAPES: [[usize; 3]; 6] = [
     [64, 64, 56 * 56],
@@ -24,6 +24,7 @@ const SHAPES: [[usize; 3]; 6] = [
 ];
 
 fn main() {
+    evenkeel_allocator::keep_freed_memory();
     divan::main();
 }
 

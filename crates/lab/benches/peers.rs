@@ -4,11 +4,12 @@
 //! `cargo bench -p evenkeel-lab --bench peers`
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 mod timing;
 
 fn main() {
+    evenkeel_allocator::keep_freed_memory();
     // The calling thread computes too, as in the command.
     let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
     pool.build_global().expect("the first pool");

@@ -13,9 +13,10 @@ use evenkeel_lab::model::{ModelRecipe, Stem};
 use evenkeel_nn::{NormKind, Pass, cross_entropy};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    evenkeel_allocator::keep_freed_memory();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [name, batch] = &args[..] else {
         return Err("expected convnet or resnet18, and a batch size".into());

@@ -25,9 +25,10 @@ use images::Clothes;
 use recipes::RECIPES;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 fn main() {
+    evenkeel_allocator::keep_freed_memory();
     let mut arguments = std::env::args().skip(1);
     let out = arguments.next().expect("usage: OUT SEED...");
     let seeds: Vec<u64> = arguments

@@ -23,7 +23,7 @@ use net::{Net, Words};
 use text::{NOTHING, Text, Verse};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: evenkeel_allocator::MiMalloc = evenkeel_allocator::MiMalloc;
 
 /// The share of words that is masked.
 const RATES: [f64; 6] = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9];
@@ -32,6 +32,7 @@ const BATCH: usize = 50;
 const LEARNING_RATE: f64 = 3e-3;
 
 fn main() {
+    evenkeel_allocator::keep_freed_memory();
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: OUT SEEDS";
     let out = arguments.next().expect(usage);
