@@ -22,8 +22,8 @@
 //!
 //! On the CPU ([`Device::flex`](burn::tensor::Device::flex)) the layers run fused kernels; so do norms
 //! and masks on GPUs, with the features `wgpu` and `cuda`. All else is composed of Burn's own
-//! operations. A program that trains on the CPU should use a global allocator that keeps its memory,
-//! such as mimalloc: a third of Burn's time there is page faults of freshly mapped buffers; and make its training thread
+//! operations. A program that trains on the CPU should use a global allocator that keeps what is freed
+//! (`evenkeel::allocator`): a third of Burn's time there is page faults of fresh buffers; and make its training thread
 //! one of rayon's, `rayon::ThreadPoolBuilder::new().use_current_thread().build_global()`, which saves small operations
 //! from putting it to sleep and waking it.
 #![forbid(unsafe_code)]
