@@ -1,9 +1,8 @@
 //! A global allocator for training programs: mimalloc that keeps what is freed.
 //!
 //! A training step frees its large buffers and takes as many again. From an allocator that has given them back to the
-//! system they come as fresh pages, which the system zeroes: on a virtual machine half the time of a large batch norm,
-//! and a third of a whole step with the system's own allocator. mimalloc gives back what has lain unused for a tenth of
-//! a second, often between two uses; [`keep_freed_memory`] makes it keep it.
+//! system they come as fresh pages, which the system zeroes: a third of a step's time with the system's own. mimalloc
+//! gives back what has lain unused for a second; [`keep_freed_memory`] makes it keep that too.
 //!
 //! ```
 //! #[global_allocator]
@@ -18,7 +17,7 @@
 pub use mimalloc::MiMalloc;
 
 /// From now on memory that is freed stays with this process, which uses it again. So its size remains the largest that
-/// it ever was; that size itself does not grow by it.
+/// it ever was.
 ///
 /// To be called first in `main`, by a program whose global allocator is [`MiMalloc`] (in another one it does nothing).
 /// Where the environment variable `MIMALLOC_PURGE_DELAY` is set, that is what counts.

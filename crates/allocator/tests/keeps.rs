@@ -32,9 +32,9 @@ fn freed_memory_stays() {
     // Pages have 2 MiB at most here.
     let fresh = faults_of_using(BYTES);
     assert!(fresh >= 32, "{fresh}");
-    for _ in 0..3 {
-        // mimalloc's own choice is to give memory back after a tenth of a second, when other memory is freed.
-        thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        // mimalloc's own choice is to give memory back after a second, when other memory is freed.
+        thread::sleep(Duration::from_millis(1300));
         for size in 1..100 {
             faults_of_using(size << 10);
         }
