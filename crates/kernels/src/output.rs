@@ -199,12 +199,13 @@ mod tests {
 
     #[test]
     fn threads_write_the_same() {
-        let total = 1_000_003;
+        // Miri is slow; this still wakes threads.
+        let total = if cfg!(miri) { 140_003 } else { 1_000_003 };
         let (buffer, parts) = build(Grid::chunks(total, 1000), |part, columns, writer| {
             writer.append(columns.len(), |i| columns.start + i);
             part
         });
-        assert!(buffer.into_iter().eq(0..total) && parts.into_iter().eq(0..1001));
+        assert!(buffer.into_iter().eq(0..total) && parts.into_iter().eq(0..total.div_ceil(1000)));
     }
 
     #[test]
