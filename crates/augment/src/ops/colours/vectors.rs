@@ -3,10 +3,9 @@
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_adds_epu8, _mm512_dpbusd_epi32, _mm512_mask_blend_epi8,
-    _mm512_mask_permutexvar_epi8, _mm512_movepi8_mask, _mm512_packus_epi16, _mm512_packus_epi32,
-    _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_subs_epu8, _mm512_unpackhi_epi8,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+    _mm512_mask_permutexvar_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
+    _mm512_permutexvar_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_subs_epu8,
 };
 
 use bytemuck::cast;
@@ -15,7 +14,7 @@ use super::lanes;
 use super::pass::Step;
 use crate::ops::point::Table;
 use crate::strip::{self, BYTES, PIXELS, Planes};
-use crate::vector::{bytes, load};
+use crate::vector::{bytes, interleaved, load, packed};
 
 /// See [`strip::split`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -108,25 +107,7 @@ pub(super) fn grays(Planes(planes): &Planes) -> [u8; PIXELS] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
 fn gray([red, green, blue]: [__m512i; 3]) -> __m512i {
-    // Each byte beside the others of its pixel, in the order in which packing puts them back.
-    let low = (
-        _mm512_unpacklo_epi8(red, green),
-        _mm512_unpacklo_epi8(blue, green),
-    );
-    let high = (
-        _mm512_unpackhi_epi8(red, green),
-        _mm512_unpackhi_epi8(blue, green),
-    );
-    _mm512_packus_epi16(
-        _mm512_packus_epi32(
-            gray_of_sixteen(_mm512_unpacklo_epi16(low.0, low.1)),
-            gray_of_sixteen(_mm512_unpackhi_epi16(low.0, low.1)),
-        ),
-        _mm512_packus_epi32(
-            gray_of_sixteen(_mm512_unpacklo_epi16(high.0, high.1)),
-            gray_of_sixteen(_mm512_unpackhi_epi16(high.0, high.1)),
-        ),
-    )
+    packed(interleaved([red, green, blue, green]).map(|colours| gray_of_sixteen(colours)))
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]

@@ -264,17 +264,16 @@ fn sum_of_rows(quads: &[Quad], count: usize, pixels: &[u8], stride: usize) -> [u
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m512i, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_packs_epi32, _mm512_packus_epi16,
-        _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_setr_epi32,
-        _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_unpackhi_epi8,
-        _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+        __m512i, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_permutexvar_epi8,
+        _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
+        _mm512_slli_epi32, _mm512_srai_epi32,
     };
 
     use bytemuck::{cast, cast_ref};
 
     use super::{BYTES, HALF, LANES, Part, Quad, ROWS, tap};
     use crate::ops::resample::FRACTION;
-    use crate::vector::{self, load};
+    use crate::vector::{self, interleaved, load, packed};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
     #[inline]
@@ -313,15 +312,7 @@ mod vectors {
             let b = load(tap(pixels, stride, count, 4 * i + 1));
             let c = load(tap(pixels, stride, count, 4 * i + 2));
             let d = load(tap(pixels, stride, count, 4 * i + 3));
-            // Each byte beside those below it, in the order in which packing puts them back.
-            let left = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
-            let right = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
-            [
-                _mm512_unpacklo_epi16(left.0, left.1),
-                _mm512_unpackhi_epi16(left.0, left.1),
-                _mm512_unpacklo_epi16(right.0, right.1),
-                _mm512_unpackhi_epi16(right.0, right.1),
-            ]
+            interleaved([a, b, c, d])
         };
         let digits = |quad: &Quad| [broadcast(quad[0]), broadcast(quad[1]), broadcast(quad[2])];
         let levels = match quads {
@@ -341,13 +332,6 @@ mod vectors {
             }
         };
         vector::bytes(packed(levels))
-    }
-
-    /// Levels as bytes, four of each vector beside four of the next.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    fn packed([a, b, c, d]: [__m512i; 4]) -> __m512i {
-        _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d))
     }
 
     /// What [`Sums`] of four taps alone come to, in fewer steps: the sum of the highest digits is on its way up when the
