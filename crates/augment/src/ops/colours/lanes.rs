@@ -1,6 +1,6 @@
 //! Steps in plain loops over a strip, for every instruction set.
 //!
-//! Numbers are computed with as `f32`; bytes become so once, and bytes again behind the last step.
+//! Steps that are computed are so in `f32`: for a run of them bytes become numbers once, and bytes again behind the last.
 
 use super::pass::Step;
 use crate::ops::point::{self, Levels};
@@ -42,6 +42,7 @@ fn look_up(levels: &Levels, Planes(planes): &mut Planes) {
     }
 }
 
+/// Steps that are no tables.
 #[inline(always)]
 fn compute(steps: &[Step], planes: &mut Planes) {
     let mut lanes = widened(planes);
@@ -51,7 +52,7 @@ fn compute(steps: &[Step], planes: &mut Planes) {
                 // Of nothing with a level, a sum less.
                 Some((0, factor)) => blend(0.0, &mut lanes, factor),
                 Some((a, factor)) => blend(f32::from(a), &mut lanes, factor),
-                None => {}
+                None => {} // looked up, in a run of its own
             },
             Step::Saturation(differences) => saturate(differences.factor(), &mut lanes),
         }
