@@ -1,5 +1,6 @@
 //! What is drawn: a 64-bit Philox key, derived by walking a path of names and numbers.
 
+use crate::philox::philox;
 use crate::{Draws, philox4x32};
 
 /// Identifies one source of random words.
@@ -15,6 +16,9 @@ pub struct Key([u32; 2]);
 const FOR_DRAWS: u32 = 0;
 const FOR_INDEX: u32 = 1;
 const FOR_NAME: u32 = 2;
+
+/// The lower half of 64 bits.
+const LOW: u64 = 0xFFFF_FFFF;
 
 impl Key {
     /// The root key of a run.
@@ -60,6 +64,24 @@ impl Key {
         philox4x32(self.0, [index as u32, (index >> 32) as u32, 0, FOR_DRAWS])
     }
 
+    /// Blocks `first` to `first` + N − 1: a loop that compilers turn into vector instructions.
+    #[inline(always)]
+    pub fn blocks<const N: usize>(self, first: u64) -> [[u32; 4]; N] {
+        let mut pairs = [[0; 2]; N];
+        for (index, pairs) in (first..).zip(&mut pairs) {
+            let [a, b, c, d] = philox(self.0, [index, index >> 32, 0, u64::from(FOR_DRAWS)]);
+            *pairs = [a & LOW | b << 32, c & LOW | d << 32];
+        }
+        pairs.map(|[first, second]| {
+            [
+                first as u32,
+                (first >> 32) as u32,
+                second as u32,
+                (second >> 32) as u32,
+            ]
+        })
+    }
+
     /// This key's words one after another, as bounded integers, uniforms, normals, permutations.
     pub fn draws(self) -> Draws {
         Draws::new(self)
@@ -92,6 +114,17 @@ mod tests {
     fn philox_words(key: Key, counter: [u32; 4]) -> [u32; 2] {
         let [left, right, ..] = philox4x32(key.words(), counter);
         [left, right]
+    }
+
+    #[test]
+    fn blocks_are_those_one_by_one() {
+        let key = Key::from_seed(3).child("mask");
+        for first in [0, 7, u64::from(u32::MAX) - 5] {
+            let blocks = key.blocks::<11>(first);
+            for (index, block) in (first..).zip(blocks) {
+                assert_eq!(block, key.block(index));
+            }
+        }
     }
 
     #[test]

@@ -19,4 +19,4 @@ mod philox;
 
 pub use draws::Draws;
 pub use key::Key;
-pub use philox::{philox4x32, philox4x32_lanes};
+pub use philox::philox4x32;

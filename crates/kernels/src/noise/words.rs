@@ -1,6 +1,6 @@
 //! A key's words, many blocks at a time.
 
-use evenkeel_random::{Key, philox4x32_lanes};
+use evenkeel_random::Key;
 
 /// Blocks computed side by side: a vector of lanes for each of the four words.
 const BLOCKS: usize = 32;
@@ -10,15 +10,9 @@ pub(super) const GROUP: usize = 4 * BLOCKS;
 /// The words of the [`GROUP`] from block `first_block` on, in order.
 #[inline(always)]
 pub(super) fn group(key: Key, first_block: u64) -> [u32; GROUP] {
-    let (mut low, mut high) = ([0; BLOCKS], [0; BLOCKS]);
-    for (block, (low, high)) in (first_block..).zip(low.iter_mut().zip(&mut high)) {
-        (*low, *high) = (block as u32, (block >> 32) as u32);
-    }
-    let [a, b, c, d] = philox4x32_lanes(key.words(), [low, high, [0; BLOCKS], [0; BLOCKS]]);
     let mut words = [0; GROUP];
-    for (i, words) in words.as_chunks_mut().0.iter_mut().enumerate() {
-        *words = [a[i], b[i], c[i], d[i]];
-    }
+    let blocks = key.blocks::<BLOCKS>(first_block);
+    words.as_chunks_mut().0.copy_from_slice(&blocks);
     words
 }
 
