@@ -16,6 +16,7 @@ pub trait Float:
     + Sub<Output = Self>
     + Mul<Output = Self>
     + AddAssign
+    + bytemuck::NoUninit
     + std::fmt::Debug
     + 'static
 {

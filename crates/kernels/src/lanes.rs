@@ -31,6 +31,9 @@ pub trait Lanes: Sized + Copy {
 
     /// These values, if that is their type.
     fn as_f32s(values: &mut [Self]) -> Option<&mut [f32]>;
+
+    /// These arrays, if that is their values' type.
+    fn as_f32_arrays<const N: usize>(arrays: &[[Self; N]]) -> Option<&[[f32; N]]>;
 }
 
 impl Lanes for f32 {
@@ -60,6 +63,11 @@ impl Lanes for f32 {
     fn as_f32s(values: &mut [Self]) -> Option<&mut [f32]> {
         Some(values)
     }
+
+    #[inline(always)]
+    fn as_f32_arrays<const N: usize>(arrays: &[[Self; N]]) -> Option<&[[f32; N]]> {
+        Some(arrays)
+    }
 }
 
 impl Lanes for f64 {
@@ -87,6 +95,11 @@ impl Lanes for f64 {
 
     #[inline(always)]
     fn as_f32s(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn as_f32_arrays<const N: usize>(_: &[[Self; N]]) -> Option<&[[f32; N]]> {
         None
     }
 }

@@ -11,6 +11,7 @@ mod activation;
 mod conv;
 mod conv_block;
 mod float;
+mod folds;
 mod lanes;
 pub mod noise;
 pub mod norm;
@@ -20,6 +21,7 @@ mod pool;
 pub mod reference;
 mod residual;
 mod simd;
+mod streaming;
 
 pub use activation::Activation;
 pub use conv::{

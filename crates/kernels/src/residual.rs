@@ -26,8 +26,9 @@ pub fn add_activated<T: Float>(x: &[T], residual: &[T], activation: Activation) 
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn add<T: Float, A: Activate>(x: &[T], residual: &[T], activation: A, writer: &mut Writer<'_, T>) {
-    let residual = &residual[..x.len()];
-    writer.append(x.len(), |i| activation.forward(x[i] + residual[i]));
+    writer.append_of([x, residual], |[x, residual]| {
+        activation.forward(x + residual)
+    });
 }
 
 /// The gradient by x, and by the residual, given `dy` and what [`add_activated`] returned: an activation's output tells
@@ -47,6 +48,5 @@ pub fn add_activated_backward<T: Float>(dy: &[T], y: &[T], activation: Activatio
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn backward<T: Float, A: Activate>(dy: &[T], y: &[T], activation: A, writer: &mut Writer<'_, T>) {
-    let y = &y[..dy.len()];
-    writer.append(dy.len(), |i| activation.backward(y[i], dy[i]));
+    writer.append_of([y, dy], |[y, dy]| activation.backward(y, dy));
 }

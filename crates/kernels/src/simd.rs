@@ -5,7 +5,7 @@
 //! compiled for the baseline. No arithmetic is contracted or regrouped, so all versions give the
 //! same bits.
 
-use crate::Float;
+use crate::{Float, folds};
 
 /// Sums are kept in this many lanes, a whole number of vectors on every machine: the grouping, and
 /// so the rounding, is the same whatever the instruction set.
@@ -33,45 +33,50 @@ impl<T: Float, const K: usize> LaneSums<T, K> {
     /// If `x` and `y` are not of one length.
     #[inline(always)]
     pub fn add_pairs(&mut self, x: &[T], y: &[T], terms: impl Fn(T, T) -> [T; K]) {
-        assert_eq!(x.len(), y.len());
-        // Fixed-size blocks vectorize, and a local copy keeps the lanes in registers.
-        let (x_blocks, x_rest) = x.as_chunks::<LANES>();
-        let (y_blocks, y_rest) = y.as_chunks::<LANES>();
-        let mut sums = self.0;
-        for (x, y) in x_blocks.iter().zip(y_blocks) {
-            for lane in 0..LANES {
-                for (sums, term) in sums.iter_mut().zip(terms(x[lane], y[lane])) {
-                    sums[lane] += term;
-                }
-            }
-        }
-        self.0 = sums;
-        for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
-            for (sums, term) in self.0.iter_mut().zip(terms(x, y)) {
-                sums[lane] += term;
-            }
-        }
+        add_pairs(&mut self.0, x, y, terms);
     }
 
-    /// The lanes' sums, pairwise: four additions in a row instead of sixteen.
+    /// The lanes' sums.
     #[inline(always)]
     pub fn totals(self) -> [f64; K] {
         let mut totals = [0.0; K];
         for (total, lanes) in totals.iter_mut().zip(&self.0) {
-            let mut sums = [0.0; LANES];
-            for (sum, lane) in sums.iter_mut().zip(lanes) {
-                *sum = lane.to_f64();
-            }
-            let mut width = LANES / 2;
-            while width > 0 {
-                for lane in 0..width {
-                    sums[lane] += sums[lane + width];
-                }
-                width /= 2;
-            }
-            *total = sums[0];
+            *total = folds::sum(lanes);
         }
         totals
+    }
+}
+
+/// Adds the K numbers `terms(x[i], y[i])` for each i to the lanes of `sums`.
+///
+/// # Panics
+/// If `x` and `y` are not of one length.
+#[inline(always)]
+pub(crate) fn add_pairs<T: Float, const K: usize>(
+    sums: &mut [[T; LANES]; K],
+    x: &[T],
+    y: &[T],
+    terms: impl Fn(T, T) -> [T; K],
+) {
+    assert_eq!(x.len(), y.len());
+    // Fixed-size blocks vectorize, and a local copy keeps the lanes in registers.
+    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
+    let (y_blocks, y_rest) = y.as_chunks::<LANES>();
+    let mut local = *sums;
+    for (x, y) in x_blocks.iter().zip(y_blocks) {
+        for lane in 0..LANES {
+            let terms = terms(x[lane], y[lane]);
+            for k in 0..K {
+                local[k][lane] += terms[k];
+            }
+        }
+    }
+    *sums = local;
+    for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
+        let terms = terms(x, y);
+        for k in 0..K {
+            sums[k][lane] += terms[k];
+        }
     }
 }
 

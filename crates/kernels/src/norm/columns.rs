@@ -10,6 +10,7 @@ use multiversion::multiversion;
 
 use super::channels::Channels;
 use super::moments::{MergeWeights, Moments};
+use super::slabs::{Centring, Line};
 use crate::Float;
 use crate::activation::Activate;
 use crate::output::{Grid, Writer, build};
@@ -42,6 +43,17 @@ struct Row<'a, T, A> {
 }
 
 impl<T: Float, A: Activate> Lines<T, A> {
+    /// Of a column with these values.
+    #[inline(always)]
+    fn line(&self, [mean, scale, shift]: [T; 3]) -> Line<T, A> {
+        Line {
+            mean,
+            scale,
+            shift,
+            activation: self.activation,
+        }
+    }
+
     #[inline(always)]
     fn row(&self, width: usize) -> Row<'_, T, A> {
         Row {
@@ -64,20 +76,14 @@ impl<T: Float, A: Activate> Row<'_, T, A> {
         }
     }
 
-    /// See `slabs::Line`: the same arithmetic.
     #[inline(always)]
-    fn normalized(&self, column: usize, x: T) -> T {
-        (x - self.mean[column]) * self.scale[column] + self.shift[column]
-    }
-
-    #[inline(always)]
-    fn output(&self, column: usize, x: T) -> T {
-        self.activation.forward(self.normalized(column, x))
-    }
-
-    #[inline(always)]
-    fn gradient(&self, column: usize, x: T, dy: T) -> T {
-        self.activation.backward(self.normalized(column, x), dy)
+    fn line(&self, column: usize) -> Line<T, A> {
+        Line {
+            mean: self.mean[column],
+            scale: self.scale[column],
+            shift: self.shift[column],
+            activation: self.activation,
+        }
     }
 }
 
@@ -312,9 +318,10 @@ fn add_gradients<T: Float, A: Activate, const R: usize>(
             let x = tile_of(x, row * width + tile * LANES);
             let dy = tile_of(dy, row * width + tile * LANES);
             for lane in 0..LANES {
-                let gradient = line.gradient(lane, x[lane], dy[lane]);
+                let line = line.line(lane);
+                let gradient = line.gradient(x[lane], dy[lane]);
                 gradient_sums[lane] += gradient;
-                product_sums[lane] += gradient * (x[lane] - line.mean[lane]);
+                product_sums[lane] += gradient * (x[lane] - line.mean);
             }
         }
         (*gradients, *products) = (gradient_sums, product_sums);
@@ -324,9 +331,10 @@ fn add_gradients<T: Float, A: Activate, const R: usize>(
         let x = &x[row * width + whole..][..width - whole];
         let dy = &dy[row * width + whole..][..width - whole];
         for j in 0..x.len() {
-            let gradient = line.gradient(j, x[j], dy[j]);
+            let line = line.line(j);
+            let gradient = line.gradient(x[j], dy[j]);
             gradients[j] += gradient;
-            products[j] += gradient * (x[j] - line.mean[j]);
+            products[j] += gradient * (x[j] - line.mean);
         }
     }
 }
@@ -338,10 +346,13 @@ pub(super) fn write_output<T: Float, A: Activate>(
     lines: &Lines<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
-    let width = lines.mean.len();
-    for x in x.chunks_exact(width) {
-        let line = lines.row(width);
-        writer.append(width, |j| line.output(j, x[j]));
+    let Lines {
+        mean, scale, shift, ..
+    } = lines;
+    for x in x.chunks_exact(mean.len()) {
+        writer.append_of([x, mean, scale, shift], |[x, line @ ..]| {
+            lines.line(line).output(x)
+        });
     }
 }
 
@@ -360,13 +371,22 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     centrings: &Centrings<T>,
     writer: &mut Writer<'_, T>,
 ) {
-    let width = lines.mean.len();
-    for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-        let line = lines.row(width);
-        let (mean, slope) = (&centrings.mean_gradient[..width], &centrings.slope[..width]);
-        writer.append(width, |j| {
-            let gradient = line.gradient(j, x[j], dy[j]) - mean[j];
-            (gradient - (x[j] - line.mean[j]) * slope[j]) * line.scale[j]
+    let Lines {
+        mean, scale, shift, ..
+    } = lines;
+    let Centrings {
+        mean_gradient: means,
+        slope: slopes,
+    } = centrings;
+    let rows = x.chunks_exact(mean.len());
+    for (x, dy) in rows.zip(dy.chunks_exact(mean.len())) {
+        let inputs = [x, dy, means, slopes, mean, scale, shift];
+        writer.append_of(inputs, |[x, dy, mean_gradient, slope, line @ ..]| {
+            let centring = Centring {
+                mean_gradient,
+                slope,
+            };
+            lines.line(line).centred_gradient(x, dy, centring)
         });
     }
 }
@@ -379,10 +399,14 @@ pub(super) fn write_plain_gradient<T: Float, A: Activate>(
     lines: &Lines<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
-    let width = lines.mean.len();
-    for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-        let line = lines.row(width);
-        writer.append(width, |j| line.gradient(j, x[j], dy[j]) * line.scale[j]);
+    let Lines {
+        mean, scale, shift, ..
+    } = lines;
+    let rows = x.chunks_exact(mean.len());
+    for (x, dy) in rows.zip(dy.chunks_exact(mean.len())) {
+        writer.append_of([x, dy, mean, scale, shift], |[x, dy, line @ ..]| {
+            lines.line(line).plain_gradient(x, dy)
+        });
     }
 }
 

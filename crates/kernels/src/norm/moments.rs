@@ -1,7 +1,9 @@
 //! Count, mean and second central moment of a set of values, and merging them.
 
-use crate::Float;
-use crate::simd::{LANES, LaneSums};
+use multiversion::multiversion;
+
+use crate::simd::{LANES, LaneSums, add_pairs};
+use crate::{Float, folds};
 
 /// The count n, the mean, and m2 = Σ(x − mean)² of some values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -133,6 +135,53 @@ impl Moments {
     }
 }
 
+/// [`ShiftedSums`] of several rows: in steps, each for all rows, so that those of one row need not wait for each other.
+pub(crate) struct RowSums<T> {
+    /// Values of a row.
+    len: usize,
+    shifts: Vec<T>,
+    totals: Vec<[f64; 2]>,
+}
+
+impl<T: Float> RowSums<T> {
+    /// Of the rows of `len` values, at most a [`STRETCH`].
+    pub fn of(x: &[T], len: usize) -> Self {
+        debug_assert!(len <= STRETCH);
+        let rows = x.len() / len;
+        let mut first = Vec::with_capacity(rows);
+        first.extend(x.chunks_exact(len).map(first_values));
+        let mut shifts = vec![T::ZERO; rows];
+        folds::means(&first, &mut shifts);
+        let totals = folds::sums_of(&shifted_sums(x, len, &shifts));
+        Self {
+            len,
+            shifts,
+            totals,
+        }
+    }
+
+    /// The moments of each row, or [overflowed](Moments::overflowed) ones.
+    #[inline(always)]
+    pub fn moments(&self) -> impl Iterator<Item = Moments> {
+        let rows = self.shifts.iter().zip(&self.totals);
+        rows.map(|(&shift, &[sum, squares])| {
+            Moments::of_shifted_sums(self.len as f64, shift, sum, squares)
+        })
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn shifted_sums<T: Float>(x: &[T], len: usize, shifts: &[T]) -> Vec<[[T; LANES]; 2]> {
+    let mut all = vec![[[T::ZERO; LANES]; 2]; shifts.len()];
+    for ((x, &shift), sums) in x.chunks_exact(len).zip(shifts).zip(&mut all) {
+        add_pairs(sums, x, x, |x, _| {
+            let distance = x - shift;
+            [distance, distance * distance]
+        });
+    }
+    all
+}
+
 /// Values whose sums are kept in one go before they are merged in f64: few enough for the lanes of
 /// an f32 sum to stay exact to a few ulps.
 pub(crate) const STRETCH: usize = 4096;
@@ -146,24 +195,18 @@ pub(crate) struct ShiftedSums<T> {
 }
 
 impl<T: Float> ShiftedSums<T> {
-    /// k is the mean of the first 16 values: the subtraction above loses at most the bits of
-    /// n·(mean − k)²/m2, which is n for a single value and n/16 for this, at the worst. Equal values
-    /// give exactly k, and so m2 = 0.
+    /// k is the mean of the [first values](first_values): the subtraction above loses at most the bits of
+    /// n·(mean − k)²/m2, which is n for a single value and n/16 for this, at the worst. Equal values give exactly k, and
+    /// so m2 = 0.
     #[inline(always)]
     pub fn around(x: &[T]) -> Self {
-        let mut means = [x[0]; LANES];
-        let known = x.len().min(LANES);
-        means[..known].copy_from_slice(&x[..known]);
-        let half = T::from_f64(0.5);
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                means[i] = means[i] * half + means[i + width] * half;
-            }
-            width /= 2;
-        }
+        Self::new(folds::mean(&first_values(x)))
+    }
+
+    #[inline(always)]
+    fn new(shift: T) -> Self {
         Self {
-            shift: means[0],
+            shift,
             sums: LaneSums::new(),
         }
     }
@@ -182,6 +225,19 @@ impl<T: Float> ShiftedSums<T> {
     pub fn moments(self, count: usize) -> Moments {
         let [sum, squares] = self.sums.totals();
         Moments::of_shifted_sums(count as f64, self.shift, sum, squares)
+    }
+}
+
+/// The first 16 values; of fewer, the first one in the place of those that are missing.
+#[inline(always)]
+fn first_values<T: Float>(x: &[T]) -> [T; LANES] {
+    match x.first_chunk() {
+        Some(values) => *values,
+        None => {
+            let mut values = [x[0]; LANES];
+            values[..x.len()].copy_from_slice(x);
+            values
+        }
     }
 }
 

@@ -160,6 +160,19 @@ impl<T: Float, A: Activate> Line<T, A> {
     pub fn gradient(self, x: T, dy: T) -> T {
         self.activation.backward(self.normalized(x), dy)
     }
+
+    /// The gradient by the input, the statistics being those of the batch.
+    #[inline(always)]
+    pub fn centred_gradient(self, x: T, dy: T, centring: Centring<T>) -> T {
+        let gradient = self.gradient(x, dy) - centring.mean_gradient;
+        (gradient - (x - self.mean) * centring.slope) * self.scale
+    }
+
+    /// The gradient by the input, the statistics being constants.
+    #[inline(always)]
+    pub fn plain_gradient(self, x: T, dy: T) -> T {
+        self.gradient(x, dy) * self.scale
+    }
 }
 
 /// Σg and Σg·(x − mean) of each of the part's channels, whose lines are `line(channel)`.
@@ -269,7 +282,7 @@ pub(super) fn write_output<T: Float, A: Activate>(
     for slab in slabs {
         let line = line(slab % shape.c);
         let x = &x[slab * shape.s..][..shape.s];
-        writer.append(x.len(), |i| line.output(x[i]));
+        writer.append_of([x], |[x]| line.output(x));
     }
 }
 
@@ -311,11 +324,8 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     for slab in slabs {
         let (line, centring) = line(slab % shape.c);
         let x = &x[slab * shape.s..][..shape.s];
-        let dy = &dy.slab(slab / shape.c, slab % shape.c)[..x.len()];
-        writer.append(x.len(), |i| {
-            let gradient = line.gradient(x[i], dy[i]) - centring.mean_gradient;
-            (gradient - (x[i] - line.mean) * centring.slope) * line.scale
-        });
+        let dy = dy.slab(slab / shape.c, slab % shape.c);
+        writer.append_of([x, dy], |[x, dy]| line.centred_gradient(x, dy, centring));
     }
 }
 
@@ -332,8 +342,8 @@ pub(super) fn write_plain_gradient<T: Float, A: Activate>(
     for slab in slabs {
         let line = line(slab % shape.c);
         let x = &x[slab * shape.s..][..shape.s];
-        let dy = &dy[slab * shape.s..][..x.len()];
-        writer.append(x.len(), |i| line.gradient(x[i], dy[i]) * line.scale);
+        let dy = &dy[slab * shape.s..][..shape.s];
+        writer.append_of([x, dy], |[x, dy]| line.plain_gradient(x, dy));
     }
 }
 

@@ -77,16 +77,19 @@ pub(super) fn write_output<T: Float, A: Activate>(
 ) -> Vec<(T, T)> {
     let len = affine.shape.row();
     let first = elements.start / len;
-    let rows = x[elements].chunks_exact(len).enumerate();
-    rows.map(|(i, x)| {
-        let (_, scale, shift) = affine.of(first + i);
-        let (mean, r) = norm.statistics_of(x);
-        writer.append(len, |j| {
-            activation.forward((x[j] - mean) * (scale[j] * r) + shift[j])
-        });
-        (mean, r)
-    })
-    .collect()
+    let mut statistics = Vec::with_capacity(elements.len() / len);
+    for x in x[elements].chunks(affine.shape.together()) {
+        let known = statistics.len();
+        norm.push_statistics(x, &mut statistics);
+        for (i, x) in (known..).zip(x.chunks_exact(len)) {
+            let (_, scale, shift) = affine.of(first + i);
+            let (mean, r) = statistics[i];
+            writer.append_of([x, scale, shift], |[x, scale, shift]| {
+                activation.forward((x - mean) * (scale * r) + shift)
+            });
+        }
+    }
+    statistics
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
@@ -136,9 +139,9 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
             sums[1] += products;
         }
         let centring = (row.centring)(sums);
-        writer.append(len, |j| {
-            let (gradient, distance) = line.gradient(j, x[j], dy[j]);
-            let gradient = gradient * line.scale[j] - centring.mean_gradient;
+        writer.append_of([x, dy, scale, shift], |[x, dy, scale, shift]| {
+            let (gradient, distance) = line.gradient([scale, shift], x, dy);
+            let gradient = gradient * scale - centring.mean_gradient;
             (gradient - distance * centring.slope) * line.r
         });
     }
@@ -178,9 +181,9 @@ impl<T: Float, A: Activate> RowLine<'_, T, A> {
 
     /// The gradient by the value before the activation, and the distance x − μ.
     #[inline(always)]
-    fn gradient(self, j: usize, x: T, dy: T) -> (T, T) {
+    fn gradient(self, [scale, shift]: [T; 2], x: T, dy: T) -> (T, T) {
         let distance = x - self.mean;
-        let before = distance * (self.scale[j] * self.r) + self.shift[j];
+        let before = distance * (scale * self.r) + shift;
         (self.activation.backward(before, dy), distance)
     }
 }
@@ -202,19 +205,21 @@ fn add_stretch<T: Float, A: Activate>(
         let dscale = &mut dscale[first..][..LANES];
         let dshift = &mut dshift[first..][..LANES];
         for lane in 0..LANES {
-            let (gradient, distance) = line.gradient(lane, x[lane], dy[lane]);
+            let (scale, shift) = (line.scale[lane], line.shift[lane]);
+            let (gradient, distance) = line.gradient([scale, shift], x[lane], dy[lane]);
             dscale[lane] += gradient * (distance * line.r);
             dshift[lane] += gradient;
-            sums[lane] += gradient * line.scale[lane];
-            products[lane] += gradient * line.scale[lane] * distance;
+            sums[lane] += gradient * scale;
+            products[lane] += gradient * scale * distance;
         }
     }
     for j in whole..x.len() {
-        let (gradient, distance) = line.gradient(j, x[j], dy[j]);
+        let (scale, shift) = (line.scale[j], line.shift[j]);
+        let (gradient, distance) = line.gradient([scale, shift], x[j], dy[j]);
         dscale[j] += gradient * (distance * line.r);
         dshift[j] += gradient;
-        sums[j - whole] += gradient * line.scale[j];
-        products[j - whole] += gradient * line.scale[j] * distance;
+        sums[j - whole] += gradient * scale;
+        products[j - whole] += gradient * scale * distance;
     }
     LaneSums([sums, products]).totals()
 }

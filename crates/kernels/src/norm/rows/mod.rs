@@ -3,9 +3,11 @@
 mod elements;
 mod slabs;
 
+use multiversion::multiversion;
+
 use super::Affine;
 use super::batch::Gradients;
-use super::moments::Moments;
+use super::moments::{Moments, RowSums, STRETCH};
 use super::slabs::Centring;
 use crate::activation::with_activation;
 use crate::output::{Grid, build};
@@ -66,6 +68,8 @@ pub struct RowForward<T> {
 
 /// Elements that a thread takes at a time in the forward.
 const CHUNK: usize = 1 << 15;
+/// Elements of rows that are summed up before the first of them is normalized, and so found in cache.
+const TOGETHER: usize = 1 << 12;
 /// Below this many positions a channel is too short for a loop of its own.
 const LEAST_SLAB: usize = 16;
 /// Blocks of rows in the backward, at most: each has sums for the parameters' gradients.
@@ -113,6 +117,11 @@ impl Rows {
             MOST_BLOCKS
         };
         self.count().div_ceil(most).max(1)
+    }
+
+    /// Elements of as many rows as are summed up together, at least one.
+    fn together(&self) -> usize {
+        (TOGETHER / self.row()).max(1) * self.row()
     }
 
     fn check(&self, argument: &str, found: usize) {
@@ -178,7 +187,7 @@ pub fn row_norm<T: Float>(x: &[T], affine: Affine<'_, T>, norm: &RowNorm) -> Row
         )
     });
     let (mean, reciprocal_deviation) = if shape.is_empty() {
-        let (mean, r) = norm.statistics_of::<T>(&[]);
+        let (mean, r) = norm.statistics::<T>(&Moments::default(), 0.0);
         (vec![mean; shape.count()], vec![r; shape.count()])
     } else {
         parts.into_iter().flatten().unzip()
@@ -267,23 +276,68 @@ pub fn row_norm_backward<T: Float>(
 }
 
 impl RowNorm {
-    /// μ and r of a row.
-    #[inline(always)]
+    /// μ and r of each row of `x`, at the end of `statistics`.
+    fn push_statistics<T: Float>(&self, x: &[T], statistics: &mut Vec<(T, T)>) {
+        let len = self.shape.row();
+        let rows = x.chunks_exact(len);
+        if len > STRETCH {
+            statistics.extend(rows.map(|x| self.statistics_of(x)));
+            return;
+        }
+        let first = statistics.len();
+        if push_statistics_of(self, &RowSums::of(x, len), statistics) {
+            for (x, statistics) in rows.zip(&mut statistics[first..]) {
+                *statistics = self.statistics_of(x);
+            }
+        }
+    }
+
+    /// Of a row.
     fn statistics_of<T: Float>(&self, x: &[T]) -> (T, T) {
         let moments = Moments::of(x);
-        let (mean, square) = match self.statistics {
-            RowStatistics::Deviation => (moments.mean, moments.variance()),
-            RowStatistics::RootMeanSquare => {
-                let mut square = moments.variance() + moments.mean * moments.mean;
-                if !square.is_finite() {
-                    square = mean_square(x);
-                }
-                (0.0, square)
+        let square = self.square(&moments);
+        match self.statistics {
+            RowStatistics::RootMeanSquare if !square.is_finite() => {
+                self.statistics(&moments, mean_square(x))
             }
+            _ => self.statistics(&moments, square),
+        }
+    }
+
+    /// What ε is added to.
+    #[inline(always)]
+    fn square(&self, moments: &Moments) -> f64 {
+        match self.statistics {
+            RowStatistics::Deviation => moments.variance(),
+            RowStatistics::RootMeanSquare => moments.variance() + moments.mean * moments.mean,
+        }
+    }
+
+    #[inline(always)]
+    fn statistics<T: Float>(&self, moments: &Moments, square: f64) -> (T, T) {
+        let mean = match self.statistics {
+            RowStatistics::Deviation => moments.mean,
+            RowStatistics::RootMeanSquare => 0.0,
         };
         let r = 1.0 / (square + self.epsilon).sqrt();
         (T::from_f64(mean), T::from_f64(r))
     }
+}
+
+/// Whether any overflowed, so that these are not those of the values.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn push_statistics_of<T: Float>(
+    norm: &RowNorm,
+    sums: &RowSums<T>,
+    statistics: &mut Vec<(T, T)>,
+) -> bool {
+    let mut overflowed = false;
+    statistics.extend(sums.moments().map(|moments| {
+        let square = norm.square(&moments);
+        overflowed |= moments.overflowed() | !square.is_finite();
+        norm.statistics::<T>(&moments, square)
+    }));
+    overflowed
 }
 
 /// Of infinite values it is infinite, though their variance is not a number: divided by its root, the

@@ -49,17 +49,20 @@ pub(super) fn write_output<T: Float, A: Activate>(
 ) -> Vec<(T, T)> {
     let shape = affine.shape;
     let first = elements.start / shape.row();
-    let rows = x[elements].chunks_exact(shape.row()).enumerate();
-    rows.map(|(i, x)| {
-        let (mean, r) = norm.statistics_of(x);
-        let channel = affine.channel(first + i);
-        for (j, x) in x.chunks_exact(shape.positions).enumerate() {
-            let line = affine.line(channel + j, mean, r, activation);
-            writer.append(x.len(), |i| line.output(x[i]));
+    let mut statistics = Vec::with_capacity(elements.len() / shape.row());
+    for x in x[elements].chunks(shape.together()) {
+        let known = statistics.len();
+        norm.push_statistics(x, &mut statistics);
+        for (i, x) in (known..).zip(x.chunks_exact(shape.row())) {
+            let channel = affine.channel(first + i);
+            let (mean, r) = statistics[i];
+            for (j, x) in x.chunks_exact(shape.positions).enumerate() {
+                let line = affine.line(channel + j, mean, r, activation);
+                writer.append_of([x], |[x]| line.output(x));
+            }
         }
-        (mean, r)
-    })
-    .collect()
+    }
+    statistics
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
@@ -98,9 +101,9 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
         for (j, (x, dy)) in slabs().enumerate() {
             let line = affine.line(channel + j, row.mean, row.r, activation);
             let scale = affine.affine.scale[channel + j];
-            writer.append(x.len(), |i| {
-                let gradient = line.gradient(x[i], dy[i]) * scale - centring.mean_gradient;
-                (gradient - (x[i] - row.mean) * centring.slope) * row.r
+            writer.append_of([x, dy], |[x, dy]| {
+                let gradient = line.gradient(x, dy) * scale - centring.mean_gradient;
+                (gradient - (x - row.mean) * centring.slope) * row.r
             });
         }
     }
