@@ -111,10 +111,13 @@ pub fn batch_norm_train<T: Float>(
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
             slabs::build_by_groups(shape, group, |part, writer| {
                 let moments = slabs::moments(x, shape, &part);
-                let line = |channel| {
-                    let moments = &moments[channel - part.channels.start];
-                    line(channel, statistics(moments), affine, activation)
-                };
+                let lines = part.channels.clone().zip(&moments);
+                let lines = lines
+                    .map(|(channel, moments)| {
+                        line(channel, statistics(moments), affine, activation)
+                    })
+                    .collect::<Vec<_>>();
+                let line = |channel| lines[channel - part.channels.start];
                 slabs::write_output(x, shape, part.slabs(shape), line, writer);
                 moments
             })
@@ -271,11 +274,14 @@ fn centre_part<T: Float, A: Activate>(
         line(channel, statistics, affine, activation)
     };
     let sums = slabs::gradient_sums(x, dy, shape, part, line);
-    let centred = |channel: usize| {
-        let sums = sums[channel - part.channels.start];
-        let centring = centring(sums, reciprocal_deviation[channel], shape.count() as f64);
-        (line(channel), centring)
-    };
+    let centred = part.channels.clone().zip(&sums);
+    let centred = centred
+        .map(|(channel, &sums)| {
+            let centring = centring(sums, reciprocal_deviation[channel], shape.count() as f64);
+            (line(channel), centring)
+        })
+        .collect::<Vec<_>>();
+    let centred = |channel| centred[channel - part.channels.start];
     slabs::write_centred_gradient(x, dy, shape, part.slabs(shape), centred, writer);
     sums
 }

@@ -5,13 +5,13 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use super::{ParameterSums, RowInput, RowNorm, Rows};
-use crate::Float;
 use crate::activation::Activate;
 use crate::norm::Affine;
 use crate::norm::moments::STRETCH;
 use crate::norm::slabs::{Centring, Line};
 use crate::output::Writer;
-use crate::simd::LaneSums;
+use crate::simd::{LANES, add_pairs};
+use crate::{Float, folds};
 
 /// γ and β of rows whose channels have many positions.
 #[derive(Clone, Copy)]
@@ -77,52 +77,73 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
 ) -> ParameterSums {
     let shape = affine.shape;
     let mut parameters = ParameterSums::none(shape.parameters());
-    let first = elements.start / shape.row();
-    let rows = x[elements.clone()].chunks_exact(shape.row());
-    let rows = rows.zip(dy[elements].chunks_exact(shape.row()));
-    for (i, (x, dy)) in rows.enumerate() {
-        let row = row(first + i);
-        let channel = affine.channel(row.index);
-        let slabs = || {
-            x.chunks_exact(shape.positions)
-                .zip(dy.chunks_exact(shape.positions))
-        };
-        let mut sums = [0.0; 2];
-        for (j, (x, dy)) in slabs().enumerate() {
-            let line = affine.line(channel + j, row.mean, row.r, activation);
-            let [shift, product] = slab_sums(x, dy, line);
-            parameters.shift[channel + j] += shift;
-            parameters.scale[channel + j] += product * row.r.to_f64();
-            let scale = affine.affine.scale[channel + j].to_f64();
-            sums[0] += scale * shift;
-            sums[1] += scale * product;
+    let mut lines = Vec::new();
+    let mut first = elements.start / shape.row();
+    let parts = x[elements.clone()].chunks(shape.together());
+    for (x, dy) in parts.zip(dy[elements].chunks(shape.together())) {
+        let rows = first..first + x.len() / shape.row();
+        lines.clear();
+        for row in rows.clone().map(&row) {
+            let channel = affine.channel(row.index);
+            for channel in channel..channel + shape.channels {
+                lines.push(affine.line(channel, row.mean, row.r, activation));
+            }
         }
-        let centring = (row.centring)(sums);
-        for (j, (x, dy)) in slabs().enumerate() {
-            let line = affine.line(channel + j, row.mean, row.r, activation);
-            let scale = affine.affine.scale[channel + j];
-            writer.append_of([x, dy], |[x, dy]| {
-                let gradient = line.gradient(x, dy) * scale - centring.mean_gradient;
-                (gradient - (x - row.mean) * centring.slope) * row.r
-            });
+        let sums = slab_sums(x, dy, shape.positions, &lines);
+        let slabs = x.chunks_exact(shape.positions);
+        let mut slabs = slabs.zip(dy.chunks_exact(shape.positions)).zip(&lines);
+        for (row, sums) in rows
+            .clone()
+            .map(&row)
+            .zip(sums.chunks_exact(shape.channels))
+        {
+            let channel = affine.channel(row.index);
+            let mut all = [0.0; 2];
+            for (channel, &[shift, product]) in (channel..).zip(sums) {
+                parameters.shift[channel] += shift;
+                parameters.scale[channel] += product * row.r.to_f64();
+                let scale = affine.affine.scale[channel].to_f64();
+                all[0] += scale * shift;
+                all[1] += scale * product;
+            }
+            let centring = (row.centring)(all);
+            let scales = &affine.affine.scale[channel..][..shape.channels];
+            for (&scale, ((x, dy), &line)) in scales.iter().zip(&mut slabs) {
+                writer.append_of([x, dy], |[x, dy]| {
+                    let gradient = line.gradient(x, dy) * scale - centring.mean_gradient;
+                    (gradient - (x - row.mean) * centring.slope) * row.r
+                });
+            }
         }
+        first = rows.end;
     }
     parameters
 }
 
-/// Σd and Σd·(x − μ) of a channel in a row.
-#[inline(always)]
-fn slab_sums<T: Float, A: Activate>(x: &[T], dy: &[T], line: Line<T, A>) -> [f64; 2] {
-    let mut all = [0.0; 2];
-    for (x, dy) in x.chunks(STRETCH).zip(dy.chunks(STRETCH)) {
-        let mut sums = LaneSums::<T, 2>::new();
-        sums.add_pairs(x, dy, |x, dy| {
-            let gradient = line.gradient(x, dy);
-            [gradient, gradient * (x - line.mean)]
-        });
-        let [gradient, product] = sums.totals();
-        all[0] += gradient;
-        all[1] += product;
+/// Σd and Σd·(x − μ) of each channel of each row.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn slab_sums<T: Float, A: Activate>(
+    x: &[T],
+    dy: &[T],
+    positions: usize,
+    lines: &[Line<T, A>],
+) -> Vec<[f64; 2]> {
+    let mut totals = vec![[0.0; 2]; lines.len()];
+    let mut sums = vec![[[T::ZERO; LANES]; 2]; lines.len()];
+    for start in (0..positions).step_by(STRETCH) {
+        let part = start..(start + STRETCH).min(positions);
+        let slabs = x.chunks_exact(positions).zip(dy.chunks_exact(positions));
+        for (((x, dy), &line), sums) in slabs.zip(lines).zip(&mut sums) {
+            add_pairs(sums, &x[part.clone()], &dy[part.clone()], |x, dy| {
+                let gradient = line.gradient(x, dy);
+                [gradient, gradient * (x - line.mean)]
+            });
+        }
+        for (all, [gradient, product]) in totals.iter_mut().zip(folds::sums_of(&sums)) {
+            all[0] += gradient;
+            all[1] += product;
+        }
+        sums.fill([[T::ZERO; LANES]; 2]);
     }
-    all
+    totals
 }
