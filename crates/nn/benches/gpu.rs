@@ -123,7 +123,7 @@ fn main() {
     let dropout = Dropout::new(Key::from_seed(0), 0.5, Scaling::Inverted);
     let x = x.into_dispatch();
     bench.report("dropout", elements, 2, || {
-        <Dispatch as MaskOperations>::mask(x.clone(), dropout)
+        <Dispatch as MaskOperations>::mask(x.clone(), dropout, 0)
     });
     for shape in [
         [64, 64, 56, 56],

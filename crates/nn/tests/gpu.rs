@@ -7,10 +7,12 @@
 mod gpu;
 mod support;
 
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use evenkeel_nn::{
-    Activation, BatchNormConfig, DropPathConfig, DropoutConfig, GroupNormConfig,
-    InstanceNormConfig, LayerNormConfig, Pass, RmsNormConfig, SpatialDropoutConfig,
+    Activation, BatchNormConfig, DropBlockConfig, DropConnectLinearConfig, DropPathConfig,
+    DropoutConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Pass, RmsNormConfig,
+    ShakeShakeConfig, Sharing, SpatialDropoutConfig,
 };
 use support::layers::{Ran, SHAPE, input, layers, statistics_after_all_passes};
 use support::{plain, random_of, values};
@@ -114,9 +116,9 @@ fn every_layer_forward_and_backward() {
     }
 }
 
-fn param(value: &Tensor<1>) -> Option<burn::module::Param<Tensor<1>>> {
-    let id = burn::module::ParamId::new();
-    Some(burn::module::Param::initialized(id, value.clone()))
+fn param(value: &Tensor<1>) -> Option<Param<Tensor<1>>> {
+    let id = ParamId::new();
+    Some(Param::initialized(id, value.clone()))
 }
 
 fn batch_norm<const D: usize>(
@@ -282,6 +284,54 @@ fn masks_over_runs_are_the_same_bits() {
             .map(Tensor::into_data)
         };
         assert!(on(&device) == on(&plain()), "{shape:?}");
+    }
+}
+
+/// Blocks of one element, several, and as large as the map; none and all dropped.
+#[test]
+fn masks_of_blocks_are_the_same_bits() {
+    let Some(device) = gpu::device("masks_of_blocks_are_the_same_bits") else {
+        return;
+    };
+    for shape in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 2, 8, 8], [16, 33, 13, 14]] {
+        for block_size in [1, 2, 3, 7] {
+            for prob in [0.001, 0.1, 0.6, 1.0] {
+                let on = |device: &Device| {
+                    let x = Tensor::<4>::ones(shape, device);
+                    let blocks = DropBlockConfig::new(prob).with_block_size(block_size);
+                    let pass = Pass::train(4, 2).scope("drop");
+                    blocks.init().forward(x, &pass).into_data()
+                };
+                let what = format!("{shape:?}, blocks of {block_size}, prob {prob}");
+                assert!(on(&device) == on(&plain()), "{what}");
+            }
+        }
+    }
+}
+
+/// Masks of weights, an example each, whose numbers of elements are whole Philox blocks or not; and shares.
+#[test]
+fn noise_by_examples() {
+    let Some(device) = gpu::device("noise_by_examples") else {
+        return;
+    };
+    for [examples, inputs, outputs] in [[1, 4, 8], [5, 3, 5], [7, 8, 6]] {
+        let x = random_of(5, [examples, inputs], &plain());
+        let weight = random_of::<2>(6, [inputs, outputs], &plain());
+        assert_as_on_the_cpu(&device, "DropConnect", x.clone(), 0, |x, _| {
+            let config = DropConnectLinearConfig::new(inputs, outputs, 0.4);
+            let config = config.with_sharing(Sharing::Example).with_bias(false);
+            let mut linear = config.init(&x.device());
+            let data = weight.clone().into_data();
+            linear.weight = Param::from_tensor(Tensor::from_data(data, &x.device()));
+            linear.forward(x, &Pass::train(4, 2))
+        });
+        for sharing in [Sharing::Example, Sharing::Batch] {
+            assert_as_on_the_cpu(&device, "shake-shake", x.clone(), 0, |x, _| {
+                let shake = ShakeShakeConfig::new().with_sharing(sharing).init();
+                shake.forward(x.clone() * 2.0, x, &Pass::train(4, 2))
+            });
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use evenkeel_random::Key;
 
+use super::mask::Dropout;
 use super::words::Words;
 use crate::Float;
 use crate::output::{Grid, Writer, build};
@@ -76,11 +77,19 @@ impl DropBlock {
         self.key
     }
 
-    pub(crate) fn image(&self) -> [usize; 2] {
+    /// A mask, as of dropout, that drops where a block begins if it is whole inside the plane: for whoever makes the
+    /// blocks of it by other means.
+    pub fn beginnings(&self) -> Dropout {
+        Dropout::below(self.key, self.threshold)
+    }
+
+    /// Height and width of a plane.
+    pub fn image(&self) -> [usize; 2] {
         self.image
     }
 
-    pub(crate) fn block(&self) -> [usize; 2] {
+    /// Height and width of a block.
+    pub fn block(&self) -> [usize; 2] {
         self.block
     }
 

@@ -73,6 +73,17 @@ impl Dropout {
         self
     }
 
+    /// A mask by a threshold, up to 2³²; what it keeps stays as it is.
+    pub(super) fn below(key: Key, threshold: u64) -> Self {
+        let all = threshold > u64::from(u32::MAX);
+        Self {
+            key,
+            threshold: u32::try_from(threshold).unwrap_or(u32::MAX),
+            kept: if all { 0.0 } else { 1.0 },
+            run: 1,
+        }
+    }
+
     /// The same mask with this factor of what it keeps; at p = 1 nothing is kept.
     #[must_use]
     pub fn with_kept(mut self, factor: f64) -> Self {

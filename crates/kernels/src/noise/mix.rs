@@ -34,6 +34,11 @@ impl Shares {
         }
     }
 
+    /// Consecutive elements that have one share.
+    pub fn run(&self) -> usize {
+        self.run
+    }
+
     /// The share of run `index`: the definition.
     pub fn share(&self, index: usize) -> f64 {
         let word = self.key.block(index as u64 / 4)[index % 4];

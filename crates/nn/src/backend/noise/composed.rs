@@ -1,9 +1,15 @@
 //! Noise composed of Burn's operations.
 //!
 //! Factors are computed on the host, so that they are the same bits as the kernels'; masks on GPUs are
-//! a kernel's there.
+//! a kernel's there, and DropBlock's are made of one.
 
+#[cfg(feature = "cube")]
+use burn::tensor::module::max_pool2d;
+#[cfg(feature = "cube")]
+use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Element, FloatDType, Shape, Tensor, TensorData};
+#[cfg(feature = "cube")]
+use evenkeel_kernels::DropBlock;
 use evenkeel_kernels::{self as kernels, DropConnect, Dropout, Factors, Float, Shares};
 
 use super::Shake;
@@ -13,15 +19,44 @@ use crate::backend::computed_in;
 use crate::backend::has_cube_kernels;
 
 pub(super) fn multiply<const D: usize>(x: Tensor<D>, factors: Factors) -> Tensor<D> {
-    #[cfg(feature = "cube")]
-    if let Factors::Dropout(dropout) = factors
-        && has_cube_kernels(&x)
-    {
-        return super::mask::mask(x, dropout);
-    }
     let dtype = x.dtype();
+    #[cfg(feature = "cube")]
+    if has_cube_kernels(&x) {
+        match factors {
+            Factors::Dropout(dropout) => return super::mask::mask(x, dropout, 0),
+            Factors::Blocks(blocks) => {
+                let factors = block_factors(&x, &blocks);
+                return (widened(x, dtype) * factors).cast(dtype);
+            }
+            Factors::Gaussian(_) => {}
+        }
+    }
     let factors = beside(&x, &factors);
     (widened(x, dtype) * factors).cast(dtype)
+}
+
+/// DropBlock's factors on a GPU: where blocks begin is a mask, and what they cover the largest of what begins in a
+/// block's reach before. Only the number of what is kept comes to the host.
+#[cfg(feature = "cube")]
+fn block_factors<const D: usize>(x: &Tensor<D>, blocks: &DropBlock) -> Tensor<D> {
+    let [[height, width], [rows, columns]] = [blocks.image(), blocks.block()];
+    let elements = x.shape().num_elements();
+    let shape = [elements / (height * width), 1, height, width];
+    let device = x.device().without_autodiff();
+    let ones = Tensor::<4>::ones(shape, (&device, computed_in(x.dtype()).into()));
+    let begins = ones.clone() - super::mask::mask(ones.clone(), blocks.beginnings(), 0);
+    let whole = begins
+        .narrow(2, 0, height - rows + 1)
+        .narrow(3, 0, width - columns + 1);
+    let around = [rows - 1, columns - 1].map(|side| (side, side));
+    let reach = MaxPoolOptions::new([rows, columns]).with_stride([1, 1]);
+    let kept = ones - max_pool2d(whole.pad(around, 0.0), reach);
+    let count = kept.clone().int().sum().into_scalar::<i64>();
+    let factor = match count {
+        0 => 0.0,
+        count => elements as f64 / count as f64,
+    };
+    Tensor::from_inner(kept.mul_scalar(factor).reshape(x.dims()))
 }
 
 pub(super) fn dropout_add<const D: usize>(
@@ -48,7 +83,7 @@ pub(super) fn dropout_around<const D: usize>(
 /// A mix by β, and what is missing to that by α as a constant, so that the gradient is β's.
 pub(super) fn mix<const D: usize>(first: Tensor<D>, second: Tensor<D>, shake: Shake) -> Tensor<D> {
     let dtype = first.dtype();
-    let [alpha, beta] = [shake.forward, shake.backward].map(|shares| beside(&first, &shares));
+    let [alpha, beta] = [shake.forward, shake.backward].map(|shares| shares_of(&first, &shares));
     let (first, second) = (widened(first, dtype), widened(second, dtype));
     let by = |share: Tensor<D>, first: Tensor<D>, second: Tensor<D>| {
         let rest = share.ones_like() - share.clone();
@@ -59,21 +94,43 @@ pub(super) fn mix<const D: usize>(first: Tensor<D>, second: Tensor<D>, shake: Sh
     (backward.clone() + (forward - backward.detach())).cast(dtype)
 }
 
+/// The shares of an example each, or one of them all, to be spread over the elements of `x`.
+fn shares_of<const D: usize>(x: &Tensor<D>, shares: &Shares) -> Tensor<D> {
+    let runs = x.shape().num_elements() / shares.run();
+    let mut dims = [1; D];
+    dims[0] = runs;
+    // Of nothing there are no runs.
+    let dims = if runs == 0 { x.dims() } else { dims };
+    let numbers: Vec<f64> = (0..runs).map(|run| shares.share(run)).collect();
+    let dtype = computed_in(x.dtype());
+    Tensor::from_data(TensorData::new(numbers, dims), (&x.device(), dtype.into()))
+}
+
 /// One example after another: each with masked weights of its own, which autodiff keeps.
 pub(super) fn drop_connect(x: Tensor<3>, weight: Tensor<2>, connect: DropConnect) -> Tensor<3> {
     let (dtype, device) = (x.dtype(), x.device());
     let weight = widened(weight, dtype);
     let x = widened(x, dtype);
     let outputs = (0..connect.examples).map(|example| {
-        let mask = beside(&weight, &OfExample { connect, example });
         let x = x.clone().narrow(0, example, 1).squeeze_dim::<2>(0);
-        x.matmul(weight.clone() * mask)
+        x.matmul(masked(weight.clone(), &OfExample { connect, example }))
     });
     let outputs: Vec<_> = outputs.collect();
     if outputs.is_empty() {
         return Tensor::zeros([0, connect.positions, connect.outputs], (&device, dtype));
     }
     Tensor::stack::<3>(outputs, 0).cast(dtype)
+}
+
+/// An example's weights.
+fn masked(weight: Tensor<2>, of: &OfExample) -> Tensor<2> {
+    #[cfg(feature = "cube")]
+    if has_cube_kernels(&weight) {
+        let first = of.first(weight.shape().num_elements());
+        return super::mask::mask(weight, of.connect.dropout, first);
+    }
+    let mask = beside(&weight, of);
+    weight * mask
 }
 
 /// What a kernel makes of nothing but a key.
@@ -87,21 +144,22 @@ impl FromKey for Factors {
     }
 }
 
-impl FromKey for Shares {
-    fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
-        kernels::share(&vec![F::ONE; count], kernels::Branch::First, self)
-    }
-}
-
 struct OfExample {
     connect: DropConnect,
     example: usize,
 }
 
+impl OfExample {
+    /// The first element of its mask, of this many.
+    fn first(&self, count: usize) -> u64 {
+        self.example as u64 * count as u64
+    }
+}
+
 impl FromKey for OfExample {
     fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
-        let first = self.example as u64 * count as u64;
-        kernels::dropout(&vec![F::ONE; count], &self.connect.dropout, first)
+        let ones = vec![F::ONE; count];
+        kernels::dropout(&ones, &self.connect.dropout, self.first(count))
     }
 }
 
@@ -186,15 +244,17 @@ mod tests {
             |x, residual| dropout_add(x, residual, mask().over_runs_of(8)),
             |x, residual| kernels::dropout_add(x, residual, mask().over_runs_of(8)),
         );
-        let shake = Shake {
-            forward: Shares::new(KEY, 24),
-            backward: Shares::new(KEY.at(1), 24),
-        };
-        assert_agree(
-            (shape, shape),
-            |first, second| mix(first, second, shake),
-            |first, second| kernels::mix(first, second, shake),
-        );
+        for (shape, run) in [(shape, 24), (shape, 120), ([5, 3, 0], 0)] {
+            let shake = Shake {
+                forward: Shares::new(KEY, run),
+                backward: Shares::new(KEY.at(1), run),
+            };
+            assert_agree(
+                (shape, shape),
+                |first, second| mix(first, second, shake),
+                |first, second| kernels::mix(first, second, shake),
+            );
+        }
         let connect = DropConnect {
             dropout: mask(),
             examples: 5,

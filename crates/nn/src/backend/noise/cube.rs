@@ -12,7 +12,7 @@ use super::mask::MaskOperations;
 use crate::backend::cube::{cubes, deferred, elems, empty, width};
 
 impl MaskOperations for CubeBackend {
-    fn mask(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+    fn mask(x: FloatTensor<Self>, dropout: Dropout, first: u64) -> FloatTensor<Self> {
         let x = into_contiguous(x);
         let y = empty(&x, x.shape(), x.dtype);
         let elements = x.shape().num_elements();
@@ -22,7 +22,10 @@ impl MaskOperations for CubeBackend {
         let kept = InputScalar::new(dropout.kept(), types[1]);
         let width = width(&x, elements);
         if dropout.run() == 1 {
-            let (count, dim) = cubes(&client, elements.div_ceil(4));
+            // Where the first element is not the first of a block, vectors would be of two.
+            let (block, skipped) = (first / 4, (first % 4) as usize);
+            let width = if skipped == 0 { width } else { 1 };
+            let (count, dim) = cubes(&client, (elements + skipped).div_ceil(4));
             elements_kernel::launch(
                 &client,
                 count,
@@ -32,12 +35,16 @@ impl MaskOperations for CubeBackend {
                 y.clone().into_buffer_arg(),
                 left,
                 right,
+                block as u32,
+                (block >> 32) as u32,
+                skipped as u32,
                 dropout.threshold(),
                 kept,
                 types,
             );
             return y;
         }
+        assert_eq!(first, 0, "runs from the first one on");
         // The first run is as long as all there is, or shorter; and less than 2³¹ elements are there.
         let run = usize::try_from(dropout.run()).map_or(elements, |run| run.min(elements));
         let width = width.min(self::width(&x, run));
@@ -61,15 +68,16 @@ impl MaskOperations for CubeBackend {
 }
 
 impl<B: FusionBackend + MaskOperations> MaskOperations for Fusion<B> {
-    fn mask(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+    fn mask(x: FloatTensor<Self>, dropout: Dropout, first: u64) -> FloatTensor<Self> {
         let output = (x.shape(), x.dtype());
-        let run = move |[x]: [FloatTensor<B>; 1]| [B::mask(x, dropout)];
+        let run = move |[x]: [FloatTensor<B>; 1]| [B::mask(x, dropout, first)];
         let [y] = deferred::<B, _, _>("evenkeel::mask", [x], [output], run);
         y
     }
 }
 
-/// y = x times the factor of its element, of which a unit makes the four of one Philox block.
+/// y = x times the factor of its element, of which a unit makes the four of one Philox block, or those that are left of
+/// the first one where `skipped` come before the tensor's.
 ///
 /// Memory: each element is read once and written once, 8 bytes in `f32`.
 #[cube(launch)]
@@ -78,20 +86,27 @@ fn elements_kernel<E: Float, F: Float, N: Size>(
     y: &mut [Vector<E, N>],
     left: u32,
     right: u32,
+    first_low: u32,
+    first_high: u32,
+    skipped: u32,
     threshold: u32,
     kept: InputScalar,
     #[define(E, F)] _types: [ElemType; 2],
 ) {
-    let block = ABSOLUTE_POS;
+    let unit = ABSOLUTE_POS;
     let width = N::value();
     let vectors = comptime!(4 / width);
-    if block * vectors < x.len() {
-        let words = philox4x32(left, right, block as u32);
+    let skipped = skipped as usize;
+    if unit * vectors < x.len() + skipped {
+        let low = first_low + unit as u32;
+        let high = first_high + select(low < first_low, 1u32, 0u32);
+        let words = philox4x32(left, right, low, high);
         let kept = kept.get::<F>();
         #[unroll]
         for v in 0..vectors {
-            let position = block * vectors + v;
-            if position < x.len() {
+            let position = unit * vectors + v;
+            if position >= skipped && position - skipped < x.len() {
+                let position = position - skipped;
                 let mut factor = Vector::<F, N>::zeroed();
                 #[unroll]
                 for lane in 0..width {
@@ -119,7 +134,7 @@ fn runs_kernel<E: Float, F: Float, N: Size>(
     let position = ABSOLUTE_POS;
     if position < x.len() {
         let of_mask = (position * N::value()) as u32 / run;
-        let words = philox4x32(left, right, of_mask / 4);
+        let words = philox4x32(left, right, of_mask / 4, 0);
         let lane = of_mask as usize % 4;
         let mut word = words.extract(0usize);
         #[unroll]
@@ -132,14 +147,14 @@ fn runs_kernel<E: Float, F: Float, N: Size>(
     }
 }
 
-/// The words of a block: `evenkeel_random::philox4x32` with the upper half of a product by `mul_hi`.
-/// Tensors have less than 2³¹ elements, so a block's number is one word.
+/// The words of a block: `evenkeel_random::philox4x32` with the upper half of a product by `mul_hi`. A block's number is
+/// two words.
 #[cube]
-fn philox4x32(left: u32, right: u32, block: u32) -> Vector<u32, Const<4>> {
+fn philox4x32(left: u32, right: u32, block_low: u32, block_high: u32) -> Vector<u32, Const<4>> {
     let mut left = left;
     let mut right = right;
-    let mut a = block;
-    let mut b = 0u32;
+    let mut a = block_low;
+    let mut b = block_high;
     let mut c = 0u32;
     let mut d = 0u32;
     #[unroll]
@@ -159,4 +174,43 @@ fn philox4x32(left: u32, right: u32, block: u32) -> Vector<u32, Const<4>> {
     words.insert(2usize, c);
     words.insert(3usize, d);
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+    use evenkeel_kernels::{self as kernels, Dropout, Scaling};
+    use evenkeel_random::Key;
+
+    use crate::backend::cube::gpu;
+    use crate::backend::noise::mask::mask;
+
+    /// From within a block, and where the number of a block gets its second word.
+    #[test]
+    fn masks_from_any_element_on() {
+        let Some(device) = gpu::device("masks_from_any_element_on") else {
+            return;
+        };
+        let dropout = Dropout::new(Key::from_seed(9), 0.4, Scaling::Inverted);
+        let on_gpu = |len: usize, first: u64, device: &Device| -> Vec<f32> {
+            let y = mask(Tensor::<1>::ones([len], device), dropout, first);
+            y.into_data().iter::<f32>().collect()
+        };
+        for first in [
+            0,
+            1,
+            2,
+            3,
+            4,
+            15,
+            (1 << 34) - 8,
+            (1 << 34) - 9,
+            (1 << 35) + 6,
+        ] {
+            for len in [1, 3, 4, 8, 61, 1000] {
+                let expected = kernels::dropout(&vec![1.0_f32; len], &dropout, first);
+                assert_eq!(on_gpu(len, first, &device), expected, "{len} from {first}");
+            }
+        }
+    }
 }

@@ -14,15 +14,17 @@ use super::autodiff::Again;
 /// Fused masks on GPUs; those on the CPU are [`NoiseOperations`](super::NoiseOperations).
 #[backend_extension(Cube, Autodiff)]
 pub trait MaskOperations: Backend {
-    /// Multiplication by a mask that is computed, never stored. Its own gradient.
-    fn mask(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self>;
+    /// Multiplication by a mask that is computed, never stored, from its element `first` on, which must be 0 where
+    /// runs share an element. Its own gradient.
+    fn mask(x: FloatTensor<Self>, dropout: Dropout, first: u64) -> FloatTensor<Self>;
 }
 
-/// Multiplies by the mask that `dropout` names, on a GPU that has kernels for `x`.
-pub(super) fn mask<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<D> {
+/// Multiplies by the mask that `dropout` names, from its element `first` on, on a GPU that has kernels for `x`.
+pub(super) fn mask<const D: usize>(x: Tensor<D>, dropout: Dropout, first: u64) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as MaskOperations>::mask(
         x.into_dispatch(),
         dropout,
+        first,
     ))
 }
 
@@ -30,18 +32,19 @@ pub(super) fn mask<const D: usize>(x: Tensor<D>, dropout: Dropout) -> Tensor<D> 
 struct MaskBackward;
 
 impl<B: MaskOperations> Backward<B, 1> for MaskBackward {
-    type State = Dropout;
+    type State = (Dropout, u64);
 
-    fn backward(self, ops: Ops<Dropout, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (dropout, first) = ops.state;
         unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-            B::mask(gradient, ops.state)
+            B::mask(gradient, dropout, first)
         });
     }
 }
 
 impl<B: MaskOperations, C: CheckpointStrategy> MaskOperations for Autodiff<B, C> {
-    fn mask(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
-        let forward = move |[x]: [FloatTensor<B>; 1]| B::mask(x, dropout);
+    fn mask(x: FloatTensor<Self>, dropout: Dropout, first: u64) -> FloatTensor<Self> {
+        let forward = move |[x]: [FloatTensor<B>; 1]| B::mask(x, dropout, first);
         match MaskBackward
             .prepare::<C>([x.node()])
             .memory_bound()
@@ -49,7 +52,7 @@ impl<B: MaskOperations, C: CheckpointStrategy> MaskOperations for Autodiff<B, C>
             .parents([&x])
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish(dropout, forward([x.into_primitive()])),
+            OpsKind::Tracked(prep) => prep.finish((dropout, first), forward([x.into_primitive()])),
             OpsKind::UnTracked(prep) => prep.finish(forward([x.into_primitive()])),
         }
     }
