@@ -13,17 +13,19 @@ const LINE: usize = 64;
 /// Bytes that are computed before they are streamed: values of a single line would not be computed in vectors.
 const BLOCK: usize = 16 * LINE;
 
+#[repr(align(64))]
+struct Block([MaybeUninit<u8>; BLOCK]);
+
 /// Writes `value(i)` for i in 0..`len` at `place` + i, whole lines past the caches.
 ///
 /// # Safety
 /// There must be place for `len` values, that nothing else touches before this thread has called [`fence`].
 #[inline(always)]
 pub(crate) unsafe fn write<T: NoUninit>(place: *mut T, len: usize, value: impl Fn(usize) -> T) {
-    let mut block = [const { MaybeUninit::<u8>::uninit() }; BLOCK + LINE];
-    let values = block.as_mut_ptr().cast::<T>();
-    let values = values.wrapping_add(values.align_offset(LINE));
+    let mut block = Block([const { MaybeUninit::uninit() }; BLOCK]);
+    let values = block.0.as_mut_ptr().cast::<T>();
     let (per_line, most) = const {
-        assert!(LINE.is_multiple_of(size_of::<T>()));
+        assert!(LINE.is_multiple_of(size_of::<T>()) && align_of::<T>() <= align_of::<Block>());
         (LINE / size_of::<T>(), BLOCK / size_of::<T>())
     };
     let mut first = 0;
@@ -34,7 +36,7 @@ pub(crate) unsafe fn write<T: NoUninit>(place: *mut T, len: usize, value: impl F
         // Up to the start of a line, but for the last block.
         let count = (len - first).min(before % per_line + most - per_line);
         for i in 0..count {
-            // SAFETY: `count` values are no longer than the block.
+            // SAFETY: `count` values are no longer than the block, whose alignment is enough.
             unsafe { values.add(i).write(value(first + i)) };
         }
         let before = before.min(count);
