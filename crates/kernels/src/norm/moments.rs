@@ -174,10 +174,7 @@ impl<T: Float> RowSums<T> {
 fn shifted_sums<T: Float>(x: &[T], len: usize, shifts: &[T]) -> Vec<[[T; LANES]; 2]> {
     let mut all = vec![[[T::ZERO; LANES]; 2]; shifts.len()];
     for ((x, &shift), sums) in x.chunks_exact(len).zip(shifts).zip(&mut all) {
-        add_pairs(sums, x, x, |x, _| {
-            let distance = x - shift;
-            [distance, distance * distance]
-        });
+        add_pairs(sums, x, x, |x, _| shifted_powers(x, shift));
     }
     all
 }
@@ -214,10 +211,7 @@ impl<T: Float> ShiftedSums<T> {
     #[inline(always)]
     pub fn add(&mut self, x: &[T]) {
         let shift = self.shift;
-        self.sums.add(x, |x| {
-            let distance = x - shift;
-            [distance, distance * distance]
-        });
+        self.sums.add(x, |x| shifted_powers(x, shift));
     }
 
     /// Of the `count` values added.
@@ -226,6 +220,13 @@ impl<T: Float> ShiftedSums<T> {
         let [sum, squares] = self.sums.totals();
         Moments::of_shifted_sums(count as f64, self.shift, sum, squares)
     }
+}
+
+/// What is summed up: x − k and its square.
+#[inline(always)]
+fn shifted_powers<T: Float>(x: T, shift: T) -> [T; 2] {
+    let distance = x - shift;
+    [distance, distance * distance]
 }
 
 /// The first 16 values; of fewer, the first one in the place of those that are missing.
