@@ -181,16 +181,16 @@ pub struct ConvBlockState<'a, T> {
 ///
 /// # Panics
 /// If a slice's length does not fit, or a winner is not a place in its window.
-pub fn conv_block_backward<T: Float>(
+pub fn conv_block_backward<'a, T: Float>(
     x: &[T],
-    dy: &[T],
+    dy: impl Into<Cow<'a, [T]>>,
     weight: &[T],
     affine: Affine<'_, T>,
     state: ConvBlockState<'_, T>,
     block: &ConvBlock,
     [input, of_weight]: [bool; 2],
 ) -> ConvBlockGradients<T> {
-    let (planes, shape) = block.checked();
+    let (dy, (planes, shape)) = (dy.into(), block.checked());
     let ConvBlockState {
         convolved,
         mean,
@@ -215,9 +215,9 @@ pub fn conv_block_backward<T: Float>(
         }
         Some(BlockPool::Max(window)) => {
             let spread = Spread::new(planes, window);
-            spread.check(dy, winners);
+            spread.check(&dy, winners);
             let dy = |example: usize, channel: usize, slab: &mut [T]| {
-                spread.add(dy, winners, example * shape.c + channel, slab);
+                spread.add(&dy, winners, example * shape.c + channel, slab);
             };
             batch_norm_train_backward_of(convolved, dy, shape, mean, r, affine, activation)
         }

@@ -1,9 +1,11 @@
-//! Output buffers that are written once, in parallel, without being zeroed first.
+//! Output buffers that are written once, in parallel, without being zeroed first; or that are an input's own, written over.
 //!
-//! Zeroing costs a pass over memory that a kernel bound by memory cannot hide. The unsafe code is
-//! behind an interface that cannot leave an element unwritten.
+//! Zeroing costs a pass over memory that a kernel bound by memory cannot hide, and so does a new buffer: a store first reads
+//! the line of cache that it replaces, which an input's own place has been read for already. The unsafe code is behind an
+//! interface that cannot leave an element unwritten.
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -35,19 +37,42 @@ impl Grid {
             part: chunk,
         }
     }
+
+    /// The number of elements, if there can be so many.
+    fn len(&self) -> Option<usize> {
+        self.rows.checked_mul(self.width)
+    }
 }
 
-/// Writes one part of a new buffer: its piece of each row, from the last row to the first (so that
+/// An input of the output's shape, whose elements are replaced where nobody else wants them.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a, T> {
+    /// All of it; the output is a new buffer.
+    Beside(&'a [T]),
+    /// It is in the buffer that is written.
+    InPlace,
+}
+
+/// Consecutive ranges of `len`, a divisor of how many `elements` there are.
+#[inline(always)]
+pub(crate) fn pieces(elements: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    elements.step_by(len).map(move |start| start..start + len)
+}
+
+/// Writes one part of a buffer: its piece of each row, from the last row to the first (so that
 /// a second pass over memory starts where the first one ended, in cache), each front to back.
 pub(crate) struct Writer<'a, T> {
     buffer: *mut T,
     width: usize,
     columns: Range<usize>,
+    rows: usize,
     /// Rows not begun.
     rows_left: usize,
     /// Of the current row.
     written: usize,
     streamed: bool,
+    /// Whether all elements had values before.
+    filled: bool,
     lifetime: PhantomData<&'a mut [T]>,
 }
 
@@ -67,18 +92,97 @@ impl<T: NoUninit> Writer<'_, T> {
     where
         T: Default,
     {
-        let len = inputs[0].len();
-        for input in inputs {
-            assert_eq!(input.len(), len, "inputs of one length");
-        }
-        self.append(len, |i| {
-            let mut values = [T::default(); K];
-            for (value, input) in values.iter_mut().zip(inputs) {
-                // SAFETY: i is below `len`, which is how long each input is.
-                *value = unsafe { *input.get_unchecked(i) };
-            }
-            value(values)
+        let inputs = Inputs::new(inputs[0].len(), inputs);
+        self.append(inputs.len, |i| {
+            // SAFETY: `append` asks for i below the length that it is given.
+            value(unsafe { inputs.values(i) })
         });
+    }
+
+    /// Writes `value(x, i)` for each x of the source's `elements`, its i-th, which come next in the buffer too.
+    ///
+    /// # Panics
+    /// As [`append`](Self::append), or if these are not the elements that come next, where the source is the buffer.
+    #[inline(always)]
+    pub fn map(
+        &mut self,
+        source: Source<'_, T>,
+        elements: Range<usize>,
+        value: impl Fn(T, usize) -> T,
+    ) {
+        match source {
+            Source::Beside(source) => {
+                let source = &source[elements];
+                // SAFETY: `append` asks for i below the length that it is given.
+                self.append(source.len(), |i| {
+                    value(unsafe { *source.get_unchecked(i) }, i)
+                });
+            }
+            Source::InPlace => {
+                assert!(self.filled, "a kernel reads a buffer without values");
+                // Not `len()`, of which a compiler does not know that it is what was added to a start. A range that
+                // ends before it starts is too long for any part.
+                let len = elements.end.wrapping_sub(elements.start);
+                let start = self.claim(len);
+                assert_eq!(start, elements.start, "elements that come next");
+                // SAFETY: they are in this writer's part, all of which has values, and no slice of it is borrowed.
+                let place = unsafe { std::slice::from_raw_parts_mut(self.buffer.add(start), len) };
+                for (i, place) in place.iter_mut().enumerate() {
+                    *place = value(*place, i);
+                }
+            }
+        }
+    }
+
+    /// [`map`](Self::map) with the elements of some `inputs`.
+    ///
+    /// # Panics
+    /// As there, or if the inputs are not as long as what is mapped.
+    #[inline(always)]
+    pub fn map_with<const K: usize>(
+        &mut self,
+        source: Source<'_, T>,
+        elements: Range<usize>,
+        inputs: [&[T]; K],
+        value: impl Fn(T, [T; K]) -> T,
+    ) where
+        T: Default,
+    {
+        let inputs = Inputs::new(elements.len(), inputs);
+        // SAFETY: i is below the number of elements.
+        self.map(source, elements, |x, i| {
+            value(x, unsafe { inputs.values(i) })
+        });
+    }
+
+    /// These elements of the source: as they were before, if the source is the buffer and they are not written yet.
+    ///
+    /// # Panics
+    /// If they are not the source's, or not of one row of this writer's part of the buffer.
+    #[inline(always)]
+    pub fn read<'a>(&'a self, source: Source<'a, T>, elements: Range<usize>) -> &'a [T] {
+        match source {
+            Source::Beside(source) => &source[elements],
+            Source::InPlace => {
+                assert!(self.filled, "a kernel reads a buffer without values");
+                if elements.is_empty() {
+                    return &[];
+                }
+                let row = elements.start / self.width;
+                let [start, end] = [self.columns.start, self.columns.end];
+                assert!(
+                    row < self.rows
+                        && elements.start >= row * self.width + start
+                        && elements.end <= row * self.width + end,
+                    "a kernel reads what is not in its part"
+                );
+                // SAFETY: they are in this writer's part, all of which has values, and while the slice lives nothing
+                // can be written through the writer.
+                unsafe {
+                    std::slice::from_raw_parts(self.buffer.add(elements.start), elements.len())
+                }
+            }
+        }
     }
 
     /// Writes the next `len` elements: `value(i)` for i in 0..`len`.
@@ -87,6 +191,26 @@ impl<T: NoUninit> Writer<'_, T> {
     /// If that is more than the rest of the current row, or no row is left.
     #[inline(always)]
     pub fn append(&mut self, len: usize, value: impl Fn(usize) -> T) {
+        let start = self.claim(len);
+        // SAFETY: inside of the buffer's capacity, as `claim` says.
+        let place = unsafe { self.buffer.add(start) };
+        if self.streamed {
+            // SAFETY: no other writer has this part, and nothing reads the buffer before all are done, which each is
+            // with a fence when it is dropped.
+            unsafe { streaming::write(place, len, value) };
+        } else {
+            for i in 0..len {
+                // SAFETY: these elements are this writer's; `T: Copy` has no destructor, so writing over uninitialized
+                // memory drops nothing.
+                unsafe { place.add(i).write(value(i)) };
+            }
+        }
+    }
+
+    /// The index of the first of the next `len` elements, which count as written from now on. They are in this writer's
+    /// part, which is inside the buffer's capacity.
+    #[inline(always)]
+    fn claim(&mut self, len: usize) -> usize {
         if self.written == self.columns.len() {
             assert!(self.rows_left > 0, "a kernel wrote more rows than it has");
             self.rows_left -= 1;
@@ -96,22 +220,39 @@ impl<T: NoUninit> Writer<'_, T> {
             len <= self.columns.len() - self.written,
             "a kernel wrote past the end of a row"
         );
+        // `rows_left` is below `rows`, and `written + len` at most `columns.len()`, as asserted.
         let start = self.rows_left * self.width + self.columns.start + self.written;
-        // `rows_left < rows` and `written + len <= columns.len()`, asserted above, so the elements are in this
-        // writer's part, which is inside the buffer's capacity.
-        // SAFETY: they are inside (above).
-        let place = unsafe { self.buffer.add(start) };
-        if self.streamed {
-            // SAFETY: no other writer has this part, and nothing reads the buffer before all are done, which each is
-            // with a fence when it is dropped.
-            unsafe { streaming::write(place, len, value) };
-        } else {
-            for i in 0..len {
-                // SAFETY: as above; `T: Copy` has no destructor, so writing over uninitialized memory drops nothing.
-                unsafe { place.add(i).write(value(i)) };
-            }
-        }
         self.written += len;
+        start
+    }
+}
+
+/// Slices of one length.
+#[derive(Clone, Copy)]
+struct Inputs<'a, T, const K: usize> {
+    slices: [&'a [T]; K],
+    len: usize,
+}
+
+impl<'a, T: NoUninit + Default, const K: usize> Inputs<'a, T, K> {
+    #[inline(always)]
+    fn new(len: usize, slices: [&'a [T]; K]) -> Self {
+        for slice in slices {
+            assert_eq!(slice.len(), len, "inputs of one length");
+        }
+        Self { slices, len }
+    }
+
+    /// # Safety
+    /// `i` must be below `len`.
+    #[inline(always)]
+    unsafe fn values(&self, i: usize) -> [T; K] {
+        let mut values = [T::default(); K];
+        for (value, slice) in values.iter_mut().zip(self.slices) {
+            // SAFETY: each slice is `len` long.
+            *value = unsafe { *slice.get_unchecked(i) };
+        }
+        values
     }
 }
 
@@ -148,17 +289,63 @@ where
     R: Send,
     F: Fn(usize, Range<usize>, &mut Writer<'_, T>) -> R + Sync,
 {
+    let total = grid.len().expect("a buffer within the address space");
+    let mut buffer = Vec::with_capacity(total);
+    let results = write(&mut buffer, elements, grid, work);
+    // Had a part panicked, the panic would have passed through here and the next line not be reached; the buffer, of
+    // length 0 and without destructors, is then freed.
+    // SAFETY: `total` is the capacity asked for, and `write` has written so many elements.
+    unsafe { buffer.set_len(total) };
+    (buffer, results)
+}
+
+/// [`build`] where the output has the shape of an input, and its place if that is given away: `work(columns, source,
+/// writer)`, with the input as the source.
+///
+/// # Panics
+/// As [`build`], or if the input has not as many elements as the grid.
+pub(crate) fn build_over<T, R, F>(input: Cow<'_, [T]>, grid: Grid, work: F) -> (Vec<T>, Vec<R>)
+where
+    T: NoUninit + Send + Sync,
+    R: Send,
+    F: Fn(Range<usize>, Source<'_, T>, &mut Writer<'_, T>) -> R + Sync,
+{
+    assert_eq!(
+        grid.len(),
+        Some(input.len()),
+        "an input of the output's shape"
+    );
+    match input {
+        Cow::Borrowed(input) => build(grid, |_, columns, writer| {
+            work(columns, Source::Beside(input), writer)
+        }),
+        Cow::Owned(mut buffer) => {
+            let elements = buffer.len();
+            let results = write(&mut buffer, elements, grid, |_, columns, writer| {
+                work(columns, Source::InPlace, writer)
+            });
+            (buffer, results)
+        }
+    }
+}
+
+/// Writes the elements of a grid to a buffer that has place for them: new ones, or all those that it has.
+fn write<T, R, F>(buffer: &mut Vec<T>, elements: usize, grid: Grid, work: F) -> Vec<R>
+where
+    T: NoUninit + Send,
+    R: Send,
+    F: Fn(usize, Range<usize>, &mut Writer<'_, T>) -> R + Sync,
+{
     struct Start<T>(*mut T);
     // SAFETY: only the address is shared; each part makes one writer from it, for itself alone.
     unsafe impl<T: Send> Sync for Start<T> {}
 
     let Grid { rows, width, part } = grid;
-    let total = rows
-        .checked_mul(width)
-        .expect("a buffer within the address space");
-    let mut buffer = Vec::<T>::with_capacity(total);
+    let total = grid.len().filter(|&total| total <= buffer.capacity());
+    let total = total.expect("a buffer that has place for the grid");
+    let filled = buffer.len() == total;
     let start = Start(buffer.as_mut_ptr());
-    let results = parallel::collect(width.div_ceil(part), elements, |index| {
+    parallel::collect(width.div_ceil(part), elements, |index| {
         let start = &start;
         let columns = index * part..((index + 1) * part).min(width);
         let mut writer = Writer {
@@ -167,23 +354,20 @@ where
             // As if a row before had been completed: the first `append` begins one.
             written: columns.len(),
             columns: columns.clone(),
+            rows,
             rows_left: rows,
-            streamed: total.saturating_mul(size_of::<T>()) >= STREAMED,
+            streamed: !filled && total.saturating_mul(size_of::<T>()) >= STREAMED,
+            filled,
             lifetime: PhantomData,
         };
         let result = work(index, columns.clone(), &mut writer);
+        // The parts' columns are disjoint and cover 0..width.
         assert!(
             writer.rows_left == 0 && writer.written == columns.len(),
             "a kernel left part {index} of its output unwritten"
         );
         result
-    });
-    // Had a part panicked, the panic would have passed through here and the next line not be reached; the buffer, of
-    // length 0 and without destructors, is then freed.
-    // SAFETY: `total` is the capacity asked for; the parts' columns are disjoint and cover 0..width, and every part
-    // asserted that it wrote them in all rows.
-    unsafe { buffer.set_len(total) };
-    (buffer, results)
+    })
 }
 
 /// How a buffer is cut, and what making it takes.

@@ -1,10 +1,13 @@
 //! A residual addition and the activation that follows it, in one pass over memory.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use multiversion::multiversion;
 
 use crate::Float;
 use crate::activation::{Activate, Activation, with_activation};
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Source, Writer, build_over};
 
 /// Elements of a part.
 const CHUNK: usize = 1 << 14;
@@ -13,22 +16,18 @@ const CHUNK: usize = 1 << 14;
 ///
 /// # Panics
 /// If the residual is not as long as `x`.
-pub fn add_activated<T: Float>(x: &[T], residual: &[T], activation: Activation) -> Vec<T> {
+pub fn add_activated<'a, T: Float>(
+    x: impl Into<Cow<'a, [T]>>,
+    residual: &[T],
+    activation: Activation,
+) -> Vec<T> {
+    let x = x.into();
     assert_eq!(x.len(), residual.len(), "residual: as long as x");
     with_activation!(activation, |activation| {
-        let (y, _) = build(Grid::chunks(x.len(), CHUNK), |_, elements, writer| {
-            let (x, residual) = (&x[elements.clone()], &residual[elements]);
-            add(x, residual, activation, writer);
-        });
-        y
+        map(x, residual, move |x, residual| {
+            activation.forward(x + residual)
+        })
     })
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn add<T: Float, A: Activate>(x: &[T], residual: &[T], activation: A, writer: &mut Writer<'_, T>) {
-    writer.append_of([x, residual], |[x, residual]| {
-        activation.forward(x + residual)
-    });
 }
 
 /// The gradient by x, and by the residual, given `dy` and what [`add_activated`] returned: an activation's output tells
@@ -36,17 +35,34 @@ fn add<T: Float, A: Activate>(x: &[T], residual: &[T], activation: A, writer: &m
 ///
 /// # Panics
 /// If `dy` is not as long as `y`.
-pub fn add_activated_backward<T: Float>(dy: &[T], y: &[T], activation: Activation) -> Vec<T> {
+pub fn add_activated_backward<'a, T: Float>(
+    dy: impl Into<Cow<'a, [T]>>,
+    y: &[T],
+    activation: Activation,
+) -> Vec<T> {
+    let dy = dy.into();
     assert_eq!(dy.len(), y.len(), "dy: as long as y");
     with_activation!(activation, |activation| {
-        let (dx, _) = build(Grid::chunks(y.len(), CHUNK), |_, elements, writer| {
-            backward(&dy[elements.clone()], &y[elements], activation, writer);
-        });
-        dx
+        map(dy, y, move |dy, y| activation.backward(y, dy))
     })
 }
 
+fn map<T: Float>(x: Cow<'_, [T]>, other: &[T], value: impl Fn(T, T) -> T + Copy + Sync) -> Vec<T> {
+    let grid = Grid::chunks(x.len(), CHUNK);
+    let (output, _) = build_over(x, grid, |elements, x, writer| {
+        write(x, elements, other, value, writer);
+    });
+    output
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn backward<T: Float, A: Activate>(dy: &[T], y: &[T], activation: A, writer: &mut Writer<'_, T>) {
-    writer.append_of([y, dy], |[y, dy]| activation.backward(y, dy));
+fn write<T: Float>(
+    x: Source<'_, T>,
+    elements: Range<usize>,
+    other: &[T],
+    value: impl Fn(T, T) -> T,
+    writer: &mut Writer<'_, T>,
+) {
+    let other = &other[elements.clone()];
+    writer.map_with(x, elements, [other], |x, [other]| value(x, other));
 }

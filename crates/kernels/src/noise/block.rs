@@ -1,11 +1,13 @@
 //! DropBlock's mask: squares of an image are dropped together.
 
+use std::borrow::Cow;
+
 use evenkeel_random::Key;
 
 use super::mask::Dropout;
 use super::words::Words;
 use crate::Float;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, build_over};
 use crate::parallel;
 
 /// Elements that a thread takes at least, in whole planes.
@@ -131,7 +133,8 @@ impl DropBlock {
 ///
 /// # Panics
 /// If `x` is no whole number of planes.
-pub fn drop_block<T: Float>(x: &[T], blocks: &DropBlock) -> Vec<T> {
+pub fn drop_block<'a, T: Float>(x: impl Into<Cow<'a, [T]>>, blocks: &DropBlock) -> Vec<T> {
+    let x = x.into();
     let plane: usize = blocks.image.iter().product();
     if x.is_empty() {
         return Vec::new();
@@ -158,11 +161,11 @@ pub fn drop_block<T: Float>(x: &[T], blocks: &DropBlock) -> Vec<T> {
         kept => T::from_f64(x.len() as f64 / kept as f64),
     };
     let chunks = Grid::chunks(x.len(), at_once * plane);
-    let (output, _) = build(chunks, |index, _, writer: &mut Writer<'_, T>| {
-        blocks.rows(part(index), |first, dropped| {
-            let x = &x[first..][..dropped.len()];
-            writer.append(dropped.len(), |i| {
-                x[i] * if dropped[i] { T::ZERO } else { factor }
+    let (output, _) = build_over(x, chunks, |elements, x, writer| {
+        let planes = elements.start / plane..elements.end / plane;
+        blocks.rows(planes, |first, dropped| {
+            writer.map(x, first..first + dropped.len(), |x, i| {
+                x * if dropped[i] { T::ZERO } else { factor }
             });
         });
     });

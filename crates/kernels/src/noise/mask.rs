@@ -7,6 +7,7 @@
 //! An element of the mask stands for a run of consecutive elements of the tensor: one (dropout), the
 //! positions of a channel (spatial dropout), all of an example (DropPath).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use evenkeel_random::Key;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::{GROUP, Words, group};
 use crate::Float;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Source, Writer, build_over, pieces};
 
 /// Where the mean is kept right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,8 +138,8 @@ const CHUNK: usize = 1 << 15;
 /// The gradient by x is the same function of the gradient by y.
 ///
 /// It is a product, so a dropped NaN or infinity gives NaN, as in PyTorch.
-pub fn dropout<T: Float>(x: &[T], dropout: &Dropout, offset: u64) -> Vec<T> {
-    masked(Product { x }, x.len(), dropout, offset)
+pub fn dropout<'a, T: Float>(x: impl Into<Cow<'a, [T]>>, dropout: &Dropout, offset: u64) -> Vec<T> {
+    masked(x.into(), Product, dropout, offset)
 }
 
 /// y\[i\] = residual\[i\] + x\[i\] times the factor of element i, in one pass over memory: the
@@ -146,47 +147,52 @@ pub fn dropout<T: Float>(x: &[T], dropout: &Dropout, offset: u64) -> Vec<T> {
 ///
 /// # Panics
 /// If the residual is not as long as `x`.
-pub fn dropout_add<T: Float>(x: &[T], residual: &[T], dropout: &Dropout) -> Vec<T> {
+pub fn dropout_add<'a, T: Float>(
+    x: impl Into<Cow<'a, [T]>>,
+    residual: &[T],
+    dropout: &Dropout,
+) -> Vec<T> {
+    let x = x.into();
     assert_eq!(x.len(), residual.len(), "residual: as long as x");
-    masked(Sum { x, residual }, x.len(), dropout, 0)
+    masked(x, Sum { residual }, dropout, 0)
 }
 
 /// y\[i\] = (x\[i\] − centre) times the factor of element i, + shift: alpha dropout, which puts
 /// `centre` in the place of what is dropped. The gradient by x is [`dropout`] of the gradient by y.
-pub fn dropout_around<T: Float>(x: &[T], dropout: &Dropout, centre: f64, shift: f64) -> Vec<T> {
+pub fn dropout_around<'a, T: Float>(
+    x: impl Into<Cow<'a, [T]>>,
+    dropout: &Dropout,
+    centre: f64,
+    shift: f64,
+) -> Vec<T> {
     let (centre, shift) = (T::from_f64(centre), T::from_f64(shift));
-    masked(Around { x, centre, shift }, x.len(), dropout, 0)
+    masked(x.into(), Around { centre, shift }, dropout, 0)
 }
 
-/// What a factor is applied to, element by element.
+/// How a factor is applied to elements.
 trait Masked<T>: Copy + Sync {
-    /// The same of a part of the elements.
+    /// The same for a part of the elements.
     fn part(self, elements: Range<usize>) -> Self;
-    fn value(self, i: usize, factor: T) -> T;
+    fn value(self, i: usize, x: T, factor: T) -> T;
 }
 
 #[derive(Clone, Copy)]
-struct Product<'a, T> {
-    x: &'a [T],
-}
+struct Product;
 
-impl<T: Float> Masked<T> for Product<'_, T> {
+impl<T: Float> Masked<T> for Product {
     #[inline(always)]
-    fn part(self, elements: Range<usize>) -> Self {
-        Self {
-            x: &self.x[elements],
-        }
+    fn part(self, _: Range<usize>) -> Self {
+        self
     }
 
     #[inline(always)]
-    fn value(self, i: usize, factor: T) -> T {
-        self.x[i] * factor
+    fn value(self, _: usize, x: T, factor: T) -> T {
+        x * factor
     }
 }
 
 #[derive(Clone, Copy)]
 struct Sum<'a, T> {
-    x: &'a [T],
     residual: &'a [T],
 }
 
@@ -194,103 +200,107 @@ impl<T: Float> Masked<T> for Sum<'_, T> {
     #[inline(always)]
     fn part(self, elements: Range<usize>) -> Self {
         Self {
-            x: &self.x[elements.clone()],
             residual: &self.residual[elements],
         }
     }
 
     #[inline(always)]
-    fn value(self, i: usize, factor: T) -> T {
-        self.residual[i] + self.x[i] * factor
+    fn value(self, i: usize, x: T, factor: T) -> T {
+        self.residual[i] + x * factor
     }
 }
 
 #[derive(Clone, Copy)]
-struct Around<'a, T> {
-    x: &'a [T],
+struct Around<T> {
     centre: T,
     shift: T,
 }
 
-impl<T: Float> Masked<T> for Around<'_, T> {
+impl<T: Float> Masked<T> for Around<T> {
     #[inline(always)]
-    fn part(self, elements: Range<usize>) -> Self {
-        Self {
-            x: &self.x[elements],
-            ..self
-        }
+    fn part(self, _: Range<usize>) -> Self {
+        self
     }
 
     #[inline(always)]
-    fn value(self, i: usize, factor: T) -> T {
-        (self.x[i] - self.centre) * factor + self.shift
+    fn value(self, _: usize, x: T, factor: T) -> T {
+        (x - self.centre) * factor + self.shift
     }
 }
 
-/// The elements `offset` to `offset` + `len` of the tensor.
-fn masked<T: Float>(inputs: impl Masked<T>, len: usize, dropout: &Dropout, offset: u64) -> Vec<T> {
-    let (output, _) = build(Grid::chunks(len, CHUNK), |_, elements, writer| {
-        let offset = offset + elements.start as u64;
-        let inputs = inputs.part(elements.clone());
+/// `x` is the elements of the tensor from `offset` on.
+fn masked<T: Float>(
+    x: Cow<'_, [T]>,
+    masked: impl Masked<T>,
+    dropout: &Dropout,
+    offset: u64,
+) -> Vec<T> {
+    let grid = Grid::chunks(x.len(), CHUNK);
+    let (output, _) = build_over(x, grid, |elements, x, writer| {
         if dropout.run == 1 {
-            fill(inputs, elements.len(), dropout, offset, writer);
+            fill(x, elements, masked, dropout, offset, writer);
         } else {
-            fill_runs(inputs, elements.len(), dropout, offset, writer);
+            fill_runs(x, elements, masked, dropout, offset, writer);
         }
     });
     output
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn fill<T: Float, I: Masked<T>>(
-    inputs: I,
-    len: usize,
+fn fill<T: Float, M: Masked<T>>(
+    x: Source<'_, T>,
+    elements: Range<usize>,
+    masked: M,
     dropout: &Dropout,
     offset: u64,
     writer: &mut Writer<'_, T>,
 ) {
     let kept = T::from_f64(dropout.kept);
     let single = |elements: Range<usize>, writer: &mut Writer<'_, T>| {
-        let offset = offset + elements.start as u64;
-        let inputs = inputs.part(elements.clone());
-        writer.append(elements.len(), |i| {
-            let keeps = keeps(dropout, offset + i as u64);
-            inputs.value(i, if keeps { kept } else { T::ZERO })
+        let first = offset + elements.start as u64;
+        let masked = masked.part(elements.clone());
+        writer.map(x, elements, |x, i| {
+            let keeps = keeps(dropout, first + i as u64);
+            masked.value(i, x, if keeps { kept } else { T::ZERO })
         });
     };
-    let head = ((4 - offset % 4) % 4).min(len as u64) as usize;
-    if head > 0 {
-        single(0..head, writer);
+    let at = (offset + elements.start as u64) % 4;
+    let head = ((4 - at) % 4).min(elements.len() as u64) as usize;
+    let groups = (elements.len() - head) / GROUP;
+    let [head, tail] = [head, head + groups * GROUP].map(|edge| elements.start + edge);
+    if head > elements.start {
+        single(elements.start..head, writer);
     }
-    let groups = (len - head) / GROUP;
-    for start in (0..groups).map(|group| head + group * GROUP) {
-        let words = group(dropout.key, (offset + start as u64) / 4);
-        let inputs = inputs.part(start..start + GROUP);
-        writer.append(GROUP, |i| inputs.value(i, dropout.factor(words[i])));
+    for group_of in pieces(head..tail, GROUP) {
+        let words = group(dropout.key, (offset + group_of.start as u64) / 4);
+        let masked = masked.part(group_of.clone());
+        writer.map(x, group_of, |x, i| {
+            masked.value(i, x, dropout.factor(words[i]))
+        });
     }
-    let tail = head + groups * GROUP..len;
-    if !tail.is_empty() {
-        single(tail, writer);
+    if tail < elements.end {
+        single(tail..elements.end, writer);
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn fill_runs<T: Float, I: Masked<T>>(
-    inputs: I,
-    len: usize,
+fn fill_runs<T: Float, M: Masked<T>>(
+    x: Source<'_, T>,
+    elements: Range<usize>,
+    masked: M,
     dropout: &Dropout,
     offset: u64,
     writer: &mut Writer<'_, T>,
 ) {
     let mut words = Words::new(dropout.key);
-    let mut start = 0;
-    while start < len {
+    let mut start = elements.start;
+    while start < elements.end {
         let at = offset + start as u64;
         let rest_of_run = dropout.run - at % dropout.run;
         let factor = dropout.factor(words.from(at / dropout.run)[0]);
-        let elements = start..start + rest_of_run.min((len - start) as u64) as usize;
-        let inputs = inputs.part(elements.clone());
-        writer.append(elements.len(), |i| inputs.value(i, factor));
-        start = elements.end;
+        let end = start + rest_of_run.min((elements.end - start) as u64) as usize;
+        let masked = masked.part(start..end);
+        writer.map(x, start..end, |x, i| masked.value(i, x, factor));
+        start = end;
     }
 }

@@ -1,10 +1,13 @@
 //! Shake-shake: two branches mixed by random shares.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use evenkeel_random::Key;
 
 use super::words::Words;
 use crate::Float;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Source, Writer, build_over};
 
 const CHUNK: usize = 1 << 15;
 
@@ -50,34 +53,37 @@ impl Shares {
 ///
 /// # Panics
 /// If the branches are not of one length.
-pub fn mix<T: Float>(first: &[T], second: &[T], shares: &Shares) -> Vec<T> {
+pub fn mix<'a, T: Float>(first: impl Into<Cow<'a, [T]>>, second: &[T], shares: &Shares) -> Vec<T> {
+    let first = first.into();
     assert_eq!(first.len(), second.len(), "second: as long as first");
-    by_runs(first.len(), shares, |share, elements, writer| {
-        let (first, second) = (&first[elements.clone()], &second[elements.clone()]);
+    by_runs(first, shares, |share, elements, first, writer| {
+        let second = &second[elements.clone()];
         let rest = T::ONE - share;
-        writer.append(elements.len(), |i| share * first[i] + rest * second[i]);
+        writer.map_with(first, elements, [second], |first, [second]| {
+            share * first + rest * second
+        });
     })
 }
 
 /// y\[i\] = x\[i\] times the part of a branch: s or 1 − s.
-pub fn share<T: Float>(x: &[T], branch: Branch, shares: &Shares) -> Vec<T> {
-    by_runs(x.len(), shares, |share, elements, writer| {
-        let x = &x[elements.clone()];
+pub fn share<'a, T: Float>(x: impl Into<Cow<'a, [T]>>, branch: Branch, shares: &Shares) -> Vec<T> {
+    by_runs(x.into(), shares, |share, elements, x, writer| {
         let part = match branch {
             Branch::First => share,
             Branch::Second => T::ONE - share,
         };
-        writer.append(elements.len(), |i| part * x[i]);
+        writer.map(x, elements, |x, _| part * x);
     })
 }
 
-/// Calls `write(share, elements, writer)` for all runs, or the parts of runs that threads take.
+/// Calls `write(share, elements, source, writer)` for all runs, or the parts of runs that threads take.
 fn by_runs<T: Float>(
-    len: usize,
+    input: Cow<'_, [T]>,
     shares: &Shares,
-    write: impl Fn(T, std::ops::Range<usize>, &mut Writer<'_, T>) + Sync,
+    write: impl Fn(T, Range<usize>, Source<'_, T>, &mut Writer<'_, T>) + Sync,
 ) -> Vec<T> {
-    let (output, _) = build(Grid::chunks(len, CHUNK), |_, elements, writer| {
+    let grid = Grid::chunks(input.len(), CHUNK);
+    let (output, _) = build_over(input, grid, |elements, source, writer| {
         let mut words = Words::new(shares.key);
         let mut start = elements.start;
         while start < elements.end {
@@ -85,7 +91,7 @@ fn by_runs<T: Float>(
             let end = ((run + 1) * shares.run).min(elements.end);
             let word = words.from(run as u64)[0];
             let share = T::from_f64(f64::from(word) / 4_294_967_296.0);
-            write(share, start..end, writer);
+            write(share, start..end, source, writer);
             start = end;
         }
     });

@@ -17,6 +17,8 @@ pub use mask::{Dropout, Scaling, dropout, dropout_add, dropout_around, keeps};
 pub use mix::{Branch, Shares, mix, share};
 pub use normal::normals;
 
+use std::borrow::Cow;
+
 use crate::Float;
 
 /// Factors that elements are multiplied by, as a function of a key: never stored.
@@ -31,7 +33,7 @@ pub enum Factors {
 }
 
 /// y\[i\] = x\[i\] times factor i. Its gradient is the same function.
-pub fn multiply<T: Float>(x: &[T], factors: &Factors) -> Vec<T> {
+pub fn multiply<'a, T: Float>(x: impl Into<Cow<'a, [T]>>, factors: &Factors) -> Vec<T> {
     match factors {
         Factors::Dropout(mask) => dropout(x, mask, 0),
         Factors::Gaussian(gaussian) => gaussian_dropout(x, gaussian),

@@ -1,5 +1,6 @@
 //! Batch norm: training forward and backward, test forward and backward.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::channels::{Channels, Plan};
@@ -7,7 +8,7 @@ use super::columns::{self, Centrings, Lines, spread};
 use super::moments::Moments;
 use super::slabs::{self, Centring, Line, Part, Slabs};
 use crate::activation::{Activate, with_activation};
-use crate::output::Writer;
+use crate::output::{Source, Writer, build, build_over};
 use crate::{Activation, Float};
 
 /// The learned scale γ and shift β, one value per channel.
@@ -109,7 +110,9 @@ pub fn batch_norm_train<T: Float>(
     };
     let (output, moments) = with_activation!(activation, |activation| {
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
-            slabs::build_by_groups(shape, group, |part, writer| {
+            let grid = slabs::groups(shape, group);
+            let (output, moments) = build(grid, |_, columns, writer| {
+                let part = Part::of_columns(shape, columns);
                 let moments = slabs::moments(x, shape, &part);
                 let lines = part.channels.clone().zip(&moments);
                 let lines = lines
@@ -118,14 +121,17 @@ pub fn batch_norm_train<T: Float>(
                     })
                     .collect::<Vec<_>>();
                 let line = |channel| lines[channel - part.channels.start];
+                let x = Source::Beside(x);
                 slabs::write_output(x, shape, part.slabs(shape), line, writer);
                 moments
-            })
+            });
+            (output, moments.into_iter().flatten().collect())
         } else {
             let moments = channel_moments(x, shape);
             let (mean, reciprocal_deviation): (Vec<T>, Vec<T>) =
                 moments.iter().map(statistics).unzip();
-            let output = apply(x, shape, &mean, &reciprocal_deviation, affine, activation);
+            let statistics = (&mean[..], &reciprocal_deviation[..]);
+            let output = apply(Cow::Borrowed(x), shape, statistics, affine, activation);
             (output, moments)
         }
     });
@@ -147,20 +153,22 @@ pub fn batch_norm_train<T: Float>(
 ///
 /// # Panics
 /// If a slice's length does not fit the shape.
-pub fn batch_norm_apply<T: Float>(
-    x: &[T],
+pub fn batch_norm_apply<'a, T: Float>(
+    x: impl Into<Cow<'a, [T]>>,
     shape: Channels,
     mean: &[T],
     reciprocal_deviation: &[T],
     affine: Option<Affine<'_, T>>,
     activation: Activation,
 ) -> Vec<T> {
+    let x = x.into();
     shape.check("x", x.len());
     shape.check_per_channel("mean", mean.len());
     shape.check_per_channel("reciprocal_deviation", reciprocal_deviation.len());
     check_affine(shape, affine);
+    let statistics = (mean, reciprocal_deviation);
     with_activation!(activation, |activation| {
-        apply(x, shape, mean, reciprocal_deviation, affine, activation)
+        apply(x, shape, statistics, affine, activation)
     })
 }
 
@@ -175,26 +183,29 @@ pub fn batch_norm_apply<T: Float>(
 ///
 /// # Panics
 /// If a slice's length does not fit the shape.
-pub fn batch_norm_train_backward<T: Float>(
+pub fn batch_norm_train_backward<'a, T: Float>(
     x: &[T],
-    dy: &[T],
+    dy: impl Into<Cow<'a, [T]>>,
     shape: Channels,
     mean: &[T],
     reciprocal_deviation: &[T],
     affine: Option<Affine<'_, T>>,
     activation: Activation,
 ) -> Gradients<T> {
-    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    let dy = dy.into();
+    check_backward(x, &dy, shape, mean, reciprocal_deviation, affine);
     let count = shape.count() as f64;
     let (dx, sums) = with_activation!(activation, |activation| {
         let statistics = (mean, reciprocal_deviation);
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
-            slabs::build_by_groups(shape, group, |part, writer| {
-                let dy = Slabs::all(dy, shape);
+            let grid = slabs::groups(shape, group);
+            let (dx, sums) = build_over(dy, grid, |columns, dy, writer| {
+                let (part, dy) = (Part::of_columns(shape, columns), Slabs::all(dy, shape));
                 centre_part(x, dy, shape, &part, statistics, affine, activation, writer)
-            })
+            });
+            (dx, sums.into_iter().flatten().collect())
         } else {
-            let sums = gradient_sums(x, dy, shape, statistics, affine, activation);
+            let sums = gradient_sums(x, &dy, shape, statistics, affine, activation);
             let dx = centred_gradient(x, dy, shape, statistics, affine, activation, &sums, count);
             (dx, sums)
         }
@@ -235,7 +246,7 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
         let dy = made(&whole);
         return batch_norm_train_backward(
             x,
-            &dy,
+            dy,
             shape,
             mean,
             reciprocal_deviation,
@@ -245,12 +256,14 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
     };
     let (dx, sums) = with_activation!(activation, |activation| {
         let statistics = (mean, reciprocal_deviation);
-        slabs::build_by_groups(shape, group, |part, writer| {
+        build(slabs::groups(shape, group), |_, columns, writer| {
+            let part = Part::of_columns(shape, columns);
             let dy = made(&part);
             let dy = Slabs::of_part(&dy, shape, &part);
             centre_part(x, dy, shape, &part, statistics, affine, activation, writer)
         })
     });
+    let sums = sums.into_iter().flatten().collect();
     gradients(dx, sums, reciprocal_deviation)
 }
 
@@ -273,7 +286,7 @@ fn centre_part<T: Float, A: Activate>(
         let statistics = (mean[channel], reciprocal_deviation[channel]);
         line(channel, statistics, affine, activation)
     };
-    let sums = slabs::gradient_sums(x, dy, shape, part, line);
+    let sums = slabs::gradient_sums(x, dy.read(writer), shape, part, line);
     let centred = part.channels.clone().zip(&sums);
     let centred = centred
         .map(|(channel, &sums)| {
@@ -321,9 +334,9 @@ pub fn channel_gradient_sums<T: Float>(
 /// # Panics
 /// If a slice's length does not fit the shape.
 #[expect(clippy::too_many_arguments, reason = "the backward's, and the sums")]
-pub fn batch_norm_gradient_of_sums<T: Float>(
+pub fn batch_norm_gradient_of_sums<'a, T: Float>(
     x: &[T],
-    dy: &[T],
+    dy: impl Into<Cow<'a, [T]>>,
     shape: Channels,
     mean: &[T],
     reciprocal_deviation: &[T],
@@ -332,7 +345,8 @@ pub fn batch_norm_gradient_of_sums<T: Float>(
     sums: &[[f64; 2]],
     count: f64,
 ) -> Vec<T> {
-    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    let dy = dy.into();
+    check_backward(x, &dy, shape, mean, reciprocal_deviation, affine);
     shape.check_per_channel("sums", sums.len());
     let statistics = (mean, reciprocal_deviation);
     with_activation!(activation, |activation| {
@@ -344,18 +358,20 @@ pub fn batch_norm_gradient_of_sums<T: Float>(
 ///
 /// # Panics
 /// If a slice's length does not fit the shape.
-pub fn batch_norm_apply_backward<T: Float>(
+pub fn batch_norm_apply_backward<'a, T: Float>(
     x: &[T],
-    dy: &[T],
+    dy: impl Into<Cow<'a, [T]>>,
     shape: Channels,
     mean: &[T],
     reciprocal_deviation: &[T],
     affine: Option<Affine<'_, T>>,
     activation: Activation,
 ) -> Gradients<T> {
-    check_backward(x, dy, shape, mean, reciprocal_deviation, affine);
+    let dy = dy.into();
+    check_backward(x, &dy, shape, mean, reciprocal_deviation, affine);
     let (dx, sums) = with_activation!(activation, |activation| {
         let statistics = (mean, reciprocal_deviation);
+        let sums = gradient_sums(x, &dy, shape, statistics, affine, activation);
         let dx = match shape.plan() {
             _ if shape.is_empty() => Vec::new(),
             Plan::Groups(_) | Plan::Blocks(_) => {
@@ -363,18 +379,17 @@ pub fn batch_norm_apply_backward<T: Float>(
                     let statistics = (mean[channel], reciprocal_deviation[channel]);
                     line(channel, statistics, affine, activation)
                 };
-                slabs::map(shape, |slabs, writer| {
+                slabs::map(shape, dy, |slabs, dy, writer| {
                     slabs::write_plain_gradient(x, dy, shape, slabs, line, writer);
                 })
             }
             Plan::Columns => {
                 let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
-                columns::map(shape, |range, writer| {
-                    columns::write_plain_gradient(&x[range.clone()], &dy[range], &lines, writer);
+                columns::map(shape, dy, |rows, dy, writer| {
+                    columns::write_plain_gradient(x, dy, rows, &lines, writer);
                 })
             }
         };
-        let sums = gradient_sums(x, dy, shape, statistics, affine, activation);
         (dx, sums)
     });
     gradients(dx, sums, reciprocal_deviation)
@@ -392,7 +407,9 @@ fn gradient_sums<T: Float, A: Activate>(
         let statistics = (mean[channel], reciprocal_deviation[channel]);
         line(channel, statistics, affine, activation)
     };
-    let of_part = |part: &Part| slabs::gradient_sums(x, Slabs::all(dy, shape), shape, part, line);
+    let slab =
+        |example: usize, channel: usize| &dy[(example * shape.c + channel) * shape.s..][..shape.s];
+    let of_part = |part: &Part| slabs::gradient_sums(x, slab, shape, part, line);
     match shape.plan() {
         _ if shape.is_empty() => vec![[0.0; 2]; shape.c],
         Plan::Groups(group) => slabs::by_groups(shape, group, of_part),
@@ -410,7 +427,7 @@ fn gradient_sums<T: Float, A: Activate>(
 #[expect(clippy::too_many_arguments, reason = "the backward's, and the sums")]
 fn centred_gradient<T: Float, A: Activate>(
     x: &[T],
-    dy: &[T],
+    dy: Cow<'_, [T]>,
     shape: Channels,
     (mean, reciprocal_deviation): (&[T], &[T]),
     affine: Option<Affine<'_, T>>,
@@ -427,7 +444,7 @@ fn centred_gradient<T: Float, A: Activate>(
                 let line = line(channel, statistics, affine, activation);
                 (line, centring(channel))
             };
-            slabs::map(shape, |slabs, writer| {
+            slabs::map(shape, dy, |slabs, dy, writer| {
                 slabs::write_centred_gradient(x, Slabs::all(dy, shape), shape, slabs, line, writer);
             })
         }
@@ -441,9 +458,8 @@ fn centred_gradient<T: Float, A: Activate>(
                 mean_gradient: column(|centring| centring.mean_gradient),
                 slope: column(|centring| centring.slope),
             };
-            columns::map(shape, |range, writer| {
-                let (x, dy) = (&x[range.clone()], &dy[range]);
-                columns::write_centred_gradient(x, dy, &lines, &centrings, writer);
+            columns::map(shape, dy, |rows, dy, writer| {
+                columns::write_centred_gradient(x, dy, rows, &lines, &centrings, writer);
             })
         }
     }
@@ -474,10 +490,9 @@ fn gradients<T: Float>(
 }
 
 fn apply<T: Float, A: Activate>(
-    x: &[T],
+    x: Cow<'_, [T]>,
     shape: Channels,
-    mean: &[T],
-    reciprocal_deviation: &[T],
+    (mean, reciprocal_deviation): (&[T], &[T]),
     affine: Option<Affine<'_, T>>,
     activation: A,
 ) -> Vec<T> {
@@ -486,15 +501,15 @@ fn apply<T: Float, A: Activate>(
     }
     if shape.plan() == Plan::Columns {
         let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
-        return columns::map(shape, |range, writer| {
-            columns::write_output(&x[range], &lines, writer);
+        return columns::map(shape, x, |rows, x, writer| {
+            columns::write_output(x, rows, &lines, writer);
         });
     }
     let line = |channel: usize| {
         let statistics = (mean[channel], reciprocal_deviation[channel]);
         line(channel, statistics, affine, activation)
     };
-    slabs::map(shape, |slabs, writer| {
+    slabs::map(shape, x, |slabs, x, writer| {
         slabs::write_output(x, shape, slabs, line, writer);
     })
 }

@@ -4,6 +4,7 @@
 //! Rows are read whole instead, with a vector of statistics over the columns, in blocks of rows
 //! that stay in cache for their second read; the blocks' statistics are merged.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use multiversion::multiversion;
@@ -13,7 +14,7 @@ use super::moments::{MergeWeights, Moments};
 use super::slabs::{Centring, Line};
 use crate::Float;
 use crate::activation::Activate;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Source, Writer, build_over, pieces};
 use crate::parallel;
 use crate::simd::LANES;
 
@@ -339,18 +340,19 @@ fn add_gradients<T: Float, A: Activate, const R: usize>(
     }
 }
 
-/// Writes the outputs of some rows.
+/// Writes the outputs of some rows, from element to element of the tensor.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_output<T: Float, A: Activate>(
-    x: &[T],
+    x: Source<'_, T>,
+    rows: Range<usize>,
     lines: &Lines<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
     let Lines {
         mean, scale, shift, ..
     } = lines;
-    for x in x.chunks_exact(mean.len()) {
-        writer.append_of([x, mean, scale, shift], |[x, line @ ..]| {
+    for row in pieces(rows, mean.len()) {
+        writer.map_with(x, row, [mean, scale, shift], |x, line| {
             lines.line(line).output(x)
         });
     }
@@ -366,7 +368,8 @@ pub(super) struct Centrings<T> {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     x: &[T],
-    dy: &[T],
+    dy: Source<'_, T>,
+    rows: Range<usize>,
     lines: &Lines<T, A>,
     centrings: &Centrings<T>,
     writer: &mut Writer<'_, T>,
@@ -378,16 +381,20 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
         mean_gradient: means,
         slope: slopes,
     } = centrings;
-    let rows = x.chunks_exact(mean.len());
-    for (x, dy) in rows.zip(dy.chunks_exact(mean.len())) {
-        let inputs = [x, dy, means, slopes, mean, scale, shift];
-        writer.append_of(inputs, |[x, dy, mean_gradient, slope, line @ ..]| {
-            let centring = Centring {
-                mean_gradient,
-                slope,
-            };
-            lines.line(line).centred_gradient(x, dy, centring)
-        });
+    for row in pieces(rows, mean.len()) {
+        let inputs = [&x[row.clone()], means, slopes, mean, scale, shift];
+        writer.map_with(
+            dy,
+            row,
+            inputs,
+            |dy, [x, mean_gradient, slope, line @ ..]| {
+                let centring = Centring {
+                    mean_gradient,
+                    slope,
+                };
+                lines.line(line).centred_gradient(x, dy, centring)
+            },
+        );
     }
 }
 
@@ -395,31 +402,31 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_plain_gradient<T: Float, A: Activate>(
     x: &[T],
-    dy: &[T],
+    dy: Source<'_, T>,
+    rows: Range<usize>,
     lines: &Lines<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
     let Lines {
         mean, scale, shift, ..
     } = lines;
-    let rows = x.chunks_exact(mean.len());
-    for (x, dy) in rows.zip(dy.chunks_exact(mean.len())) {
-        writer.append_of([x, dy, mean, scale, shift], |[x, dy, line @ ..]| {
+    for row in pieces(rows, mean.len()) {
+        let inputs = [&x[row.clone()], mean, scale, shift];
+        writer.map_with(dy, row, inputs, |dy, [x, line @ ..]| {
             lines.line(line).plain_gradient(x, dy)
         });
     }
 }
 
-/// Makes an output of this shape: `write(element range, writer)`, in parallel over neighbouring
-/// rows.
+/// Makes an output of this shape over an input: `write(elements, source, writer)`, in parallel over neighbouring rows.
 pub(super) fn map<T: Float>(
     shape: Channels,
-    write: impl Fn(Range<usize>, &mut Writer<'_, T>) + Sync,
+    input: Cow<'_, [T]>,
+    write: impl Fn(Range<usize>, Source<'_, T>, &mut Writer<'_, T>) + Sync,
 ) -> Vec<T> {
     let width = shape.c * shape.s;
     let chunk = (CHUNK / width).max(1) * width;
-    let (output, _) = build(Grid::chunks(shape.len(), chunk), |_, elements, writer| {
-        write(elements, writer);
-    });
+    let grid = Grid::chunks(shape.len(), chunk);
+    let (output, _) = build_over(input, grid, write);
     output
 }

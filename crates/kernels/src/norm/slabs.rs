@@ -3,15 +3,17 @@
 //! A thread takes a few neighbouring channels over some examples at a time, so that it reads long
 //! pieces of memory also where one slab is short.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use bytemuck::NoUninit;
 use multiversion::multiversion;
 
 use super::channels::Channels;
 use super::moments::{Moments, STRETCH, ShiftedSums};
 use crate::Float;
 use crate::activation::Activate;
-use crate::output::{Grid, Writer, build};
+use crate::output::{Grid, Source, Writer, build_over};
 use crate::parallel;
 use crate::simd::LaneSums;
 
@@ -45,10 +47,10 @@ impl Channels {
     }
 }
 
-/// A gradient of all channels, or of a part's alone.
+/// A tensor of all channels, or of a part's alone, whose place may be the output's.
 #[derive(Clone, Copy)]
 pub(super) struct Slabs<'a, T> {
-    values: &'a [T],
+    values: Source<'a, T>,
     /// Those that each example has here.
     channels: usize,
     first: usize,
@@ -56,8 +58,8 @@ pub(super) struct Slabs<'a, T> {
     size: usize,
 }
 
-impl<'a, T> Slabs<'a, T> {
-    pub fn all(values: &'a [T], shape: Channels) -> Self {
+impl<'a, T: NoUninit> Slabs<'a, T> {
+    pub fn all(values: Source<'a, T>, shape: Channels) -> Self {
         Self {
             values,
             channels: shape.c,
@@ -69,17 +71,23 @@ impl<'a, T> Slabs<'a, T> {
     /// `[examples, channels of the part, positions]`, all examples being the part's.
     pub fn of_part(values: &'a [T], shape: Channels, part: &Part) -> Self {
         Self {
-            values,
+            values: Source::Beside(values),
             channels: part.channels.len(),
             first: part.channels.start,
             size: shape.s,
         }
     }
 
+    /// Of a writer's part, before it is written.
     #[inline(always)]
-    fn slab(self, example: usize, channel: usize) -> &'a [T] {
-        let slab = example * self.channels + channel - self.first;
-        &self.values[slab * self.size..][..self.size]
+    pub fn read(self, writer: &'a Writer<'_, T>) -> impl Fn(usize, usize) -> &'a [T] {
+        move |example, channel| writer.read(self.values, self.slab(example, channel))
+    }
+
+    #[inline(always)]
+    fn slab(&self, example: usize, channel: usize) -> Range<usize> {
+        let start = (example * self.channels + channel - self.first) * self.size;
+        start..start + self.size
     }
 }
 
@@ -175,11 +183,11 @@ impl<T: Float, A: Activate> Line<T, A> {
     }
 }
 
-/// Σg and Σg·(x − mean) of each of the part's channels, whose lines are `line(channel)`.
+/// Σg and Σg·(x − mean) of each of the part's channels, whose lines are `line(channel)`; `dy(example, channel)` is a slab.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn gradient_sums<T: Float, A: Activate>(
+pub(super) fn gradient_sums<'a, T: Float, A: Activate>(
     x: &[T],
-    dy: Slabs<'_, T>,
+    dy: impl Fn(usize, usize) -> &'a [T],
     shape: Channels,
     part: &Part,
     line: impl Fn(usize) -> Line<T, A>,
@@ -193,7 +201,7 @@ pub(super) fn gradient_sums<T: Float, A: Activate>(
             for (i, (sums, &line)) in sums.iter_mut().zip(&lines).enumerate() {
                 let channel = part.channels.start + i;
                 let x = &shape.slab(x, example, channel)[positions.clone()];
-                let dy = &dy.slab(example, channel)[positions.clone()];
+                let dy = &dy(example, channel)[positions.clone()];
                 sums.add_pairs(x, dy, |x, dy| {
                     let gradient = line.gradient(x, dy);
                     [gradient, gradient * (x - line.mean)]
@@ -248,32 +256,29 @@ pub(super) fn by_groups<P: Send>(
     parts.into_iter().flatten().collect()
 }
 
-/// Makes an output of this shape by groups of channels: `work` returns something for each channel
-/// and writes the part, from the last example to the first.
-pub(super) fn build_by_groups<T: Float, P: Send>(
-    shape: Channels,
-    group: usize,
-    work: impl Fn(Part, &mut Writer<'_, T>) -> Vec<P> + Sync,
-) -> (Vec<T>, Vec<P>) {
-    let grid = Grid {
+/// How [`Plan::Groups`](super::channels::Plan::Groups) divides a tensor.
+pub(super) fn groups(shape: Channels, group: usize) -> Grid {
+    Grid {
         rows: shape.n,
         width: shape.c * shape.s,
         part: group * shape.s,
-    };
-    let (output, parts) = build(grid, |_, columns, writer| {
-        let part = Part {
+    }
+}
+
+impl Part {
+    /// What is in these columns of all examples.
+    pub fn of_columns(shape: Channels, columns: Range<usize>) -> Self {
+        Self {
             channels: columns.start / shape.s..columns.end / shape.s,
             examples: 0..shape.n,
-        };
-        work(part, writer)
-    });
-    (output, parts.into_iter().flatten().collect())
+        }
+    }
 }
 
 /// Writes the outputs of some slabs, whose channels' lines are `line(channel)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_output<T: Float, A: Activate>(
-    x: &[T],
+    x: Source<'_, T>,
     shape: Channels,
     slabs: impl Iterator<Item = usize>,
     line: impl Fn(usize) -> Line<T, A>,
@@ -281,8 +286,8 @@ pub(super) fn write_output<T: Float, A: Activate>(
 ) {
     for slab in slabs {
         let line = line(slab % shape.c);
-        let x = &x[slab * shape.s..][..shape.s];
-        writer.append_of([x], |[x]| line.output(x));
+        let elements = slab * shape.s..(slab + 1) * shape.s;
+        writer.map(x, elements, |x, _| line.output(x));
     }
 }
 
@@ -324,8 +329,10 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     for slab in slabs {
         let (line, centring) = line(slab % shape.c);
         let x = &x[slab * shape.s..][..shape.s];
-        let dy = dy.slab(slab / shape.c, slab % shape.c);
-        writer.append_of([x, dy], |[x, dy]| line.centred_gradient(x, dy, centring));
+        let elements = dy.slab(slab / shape.c, slab % shape.c);
+        writer.map_with(dy.values, elements, [x], |dy, [x]| {
+            line.centred_gradient(x, dy, centring)
+        });
     }
 }
 
@@ -333,7 +340,7 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_plain_gradient<T: Float, A: Activate>(
     x: &[T],
-    dy: &[T],
+    dy: Source<'_, T>,
     shape: Channels,
     slabs: impl Iterator<Item = usize>,
     line: impl Fn(usize) -> Line<T, A>,
@@ -341,22 +348,24 @@ pub(super) fn write_plain_gradient<T: Float, A: Activate>(
 ) {
     for slab in slabs {
         let line = line(slab % shape.c);
-        let x = &x[slab * shape.s..][..shape.s];
-        let dy = &dy[slab * shape.s..][..shape.s];
-        writer.append_of([x, dy], |[x, dy]| line.plain_gradient(x, dy));
+        let elements = slab * shape.s..(slab + 1) * shape.s;
+        let x = &x[elements.clone()];
+        writer.map_with(dy, elements, [x], |dy, [x]| line.plain_gradient(x, dy));
     }
 }
 
-/// Makes an output of this shape where nothing is read twice: `write(slabs, writer)` for some
+/// Makes an output of this shape over an input where nothing is read twice: `write(slabs, source, writer)` for some
 /// neighbouring slabs at a time.
 pub(super) fn map<T: Float>(
     shape: Channels,
-    write: impl Fn(Range<usize>, &mut Writer<'_, T>) + Sync,
+    input: Cow<'_, [T]>,
+    write: impl Fn(Range<usize>, Source<'_, T>, &mut Writer<'_, T>) + Sync,
 ) -> Vec<T> {
     let s = shape.s;
     let chunk = (CHUNK / s).max(1) * s;
-    let (output, _) = build(Grid::chunks(shape.len(), chunk), |_, elements, writer| {
-        write(elements.start / s..elements.end / s, writer);
+    let grid = Grid::chunks(shape.len(), chunk);
+    let (output, _) = build_over(input, grid, |elements, source, writer| {
+        write(elements.start / s..elements.end / s, source, writer);
     });
     output
 }

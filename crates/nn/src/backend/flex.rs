@@ -1,5 +1,7 @@
 //! What the operations on the CPU share: contiguous slices for the kernels.
 
+use std::borrow::Cow;
+
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
@@ -36,12 +38,30 @@ pub(super) fn slice<E: Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {
         .expect("made contiguous and of the right type by `with_slices`")
 }
 
+/// The values of a tensor that nobody needs any more: its memory, for an output to be written to, or a slice where others
+/// hold it too, or it is no vector of this type.
+pub(super) fn values<E: Element + bytemuck::Pod>(tensor: &mut FlexTensor) -> Cow<'_, [E]> {
+    if tensor.is_unique() && tensor.bytes().len() == size_of_val(slice::<E>(tensor)) {
+        let layout = tensor.layout().clone();
+        let empty = self::tensor(Vec::<E>::new(), Shape::new([0]));
+        let data = std::mem::replace(tensor, empty).into_data();
+        match data.bytes.try_into_vec() {
+            Ok(values) => return Cow::Owned(values),
+            Err(bytes) => *tensor = FlexTensor::new(bytes, layout, E::dtype()),
+        }
+    }
+    Cow::Borrowed(slice(tensor))
+}
+
 /// Makes every input contiguous and of one type, and runs `f64` or `f32` kernels on them: the type
 /// that the first input is computed in. The results are of that type too.
 macro_rules! with_slices {
     ([$($input:ident),+], |$float:ident| $body:expr) => {{
         let compute = $crate::backend::flex::computed_in_first(&[$(&$input),+]);
-        $(let $input = $crate::backend::flex::cast($input, compute.into()).to_contiguous();)+
+        $(
+            #[allow(unused_mut, reason = "only some are written over")]
+            let mut $input = $crate::backend::flex::cast($input, compute.into()).to_contiguous();
+        )+
         if compute == ::burn::tensor::FloatDType::F64 {
             type $float = f64;
             $body

@@ -10,7 +10,7 @@ use crate::activation::Activate;
 use crate::norm::Affine;
 use crate::norm::moments::STRETCH;
 use crate::norm::slabs::Centring;
-use crate::output::Writer;
+use crate::output::{Source, Writer, pieces};
 use crate::simd::{LANES, LaneSums};
 
 /// Rows whose parameter gradients are kept in the element type before they go to f64.
@@ -95,7 +95,7 @@ pub(super) fn write_output<T: Float, A: Activate>(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<T>>(
     x: &[T],
-    dy: &[T],
+    dy: Source<'_, T>,
     elements: Range<usize>,
     affine: &SpreadRows<'_, T>,
     row: impl Fn(usize) -> RowInput<T, C>,
@@ -108,9 +108,7 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
     let mut parameters = ParameterSums::none(columns);
     let (mut dscale, mut dshift) = (vec![T::ZERO; columns], vec![T::ZERO; columns]);
     let first = elements.start / len;
-    let rows = x[elements.clone()].chunks_exact(len);
-    let rows = rows.zip(dy[elements].chunks_exact(len));
-    for (i, (x, dy)) in rows.enumerate() {
+    for (i, elements) in pieces(elements, len).enumerate() {
         if i % (ROWS_IN_FLOAT * shape.groups) == 0 {
             flush(&mut dscale, &mut parameters.scale);
             flush(&mut dshift, &mut parameters.shift);
@@ -125,12 +123,14 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
             activation,
         };
         let (dscale, dshift) = (&mut dscale[start..][..len], &mut dshift[start..][..len]);
+        let x = &x[elements.clone()];
+        let gradients = writer.read(dy, elements.clone());
         let mut sums = [0.0; 2];
         for first in (0..len).step_by(STRETCH) {
             let part = first..(first + STRETCH).min(len);
             let [gradients, products] = add_stretch(
                 &x[part.clone()],
-                &dy[part.clone()],
+                &gradients[part.clone()],
                 line.part(part.clone()),
                 &mut dscale[part.clone()],
                 &mut dshift[part],
@@ -139,7 +139,7 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
             sums[1] += products;
         }
         let centring = (row.centring)(sums);
-        writer.append_of([x, dy, scale, shift], |[x, dy, scale, shift]| {
+        writer.map_with(dy, elements, [x, scale, shift], |dy, [x, scale, shift]| {
             let (gradient, distance) = line.gradient([scale, shift], x, dy);
             let gradient = gradient * scale - centring.mean_gradient;
             (gradient - distance * centring.slope) * line.r

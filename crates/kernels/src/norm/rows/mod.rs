@@ -3,6 +3,8 @@
 mod elements;
 mod slabs;
 
+use std::borrow::Cow;
+
 use multiversion::multiversion;
 
 use super::Affine;
@@ -10,7 +12,7 @@ use super::batch::Gradients;
 use super::moments::{Moments, RowSums, STRETCH};
 use super::slabs::Centring;
 use crate::activation::with_activation;
-use crate::output::{Grid, build};
+use crate::output::{Grid, build, build_over};
 use crate::{Activation, Float};
 
 /// A contiguous `[examples, groups, channels, positions]` whose rows are what a group holds of an
@@ -211,15 +213,15 @@ pub fn row_norm<T: Float>(x: &[T], affine: Affine<'_, T>, norm: &RowNorm) -> Row
 ///
 /// # Panics
 /// If a slice's length does not fit the shape.
-pub fn row_norm_backward<T: Float>(
+pub fn row_norm_backward<'a, T: Float>(
     x: &[T],
-    dy: &[T],
+    dy: impl Into<Cow<'a, [T]>>,
     mean: &[T],
     reciprocal_deviation: &[T],
     affine: Affine<'_, T>,
     norm: &RowNorm,
 ) -> Gradients<T> {
-    let shape = norm.shape;
+    let (shape, dy) = (norm.shape, dy.into());
     shape.check("x", x.len());
     shape.check("dy", dy.len());
     for (argument, found) in [
@@ -253,7 +255,7 @@ pub fn row_norm_backward<T: Float>(
     };
     let grid = Grid::chunks(shape.len(), shape.block() * shape.row().max(1));
     let (dx, blocks) = with_activation!(norm.activation, |activation| {
-        build(grid, |_, elements, writer| match &spread {
+        build_over(dy, grid, |elements, dy, writer| match &spread {
             Some(spread) => {
                 let rows = spread.rows(shape);
                 elements::write_gradient(x, dy, elements, &rows, input, activation, writer)

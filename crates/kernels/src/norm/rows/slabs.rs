@@ -9,7 +9,7 @@ use crate::activation::Activate;
 use crate::norm::Affine;
 use crate::norm::moments::STRETCH;
 use crate::norm::slabs::{Centring, Line};
-use crate::output::Writer;
+use crate::output::{Source, Writer, pieces};
 use crate::simd::{LANES, add_pairs};
 use crate::{Float, folds};
 
@@ -68,7 +68,7 @@ pub(super) fn write_output<T: Float, A: Activate>(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<T>>(
     x: &[T],
-    dy: &[T],
+    dy: Source<'_, T>,
     elements: Range<usize>,
     affine: SlabRows<'_, T>,
     row: impl Fn(usize) -> RowInput<T, C>,
@@ -78,10 +78,9 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
     let shape = affine.shape;
     let mut parameters = ParameterSums::none(shape.parameters());
     let mut lines = Vec::new();
-    let mut first = elements.start / shape.row();
-    let parts = x[elements.clone()].chunks(shape.together());
-    for (x, dy) in parts.zip(dy[elements].chunks(shape.together())) {
-        let rows = first..first + x.len() / shape.row();
+    for start in elements.clone().step_by(shape.together()) {
+        let elements = start..(start + shape.together()).min(elements.end);
+        let rows = elements.start / shape.row()..elements.end / shape.row();
         lines.clear();
         for row in rows.clone().map(&row) {
             let channel = affine.channel(row.index);
@@ -89,14 +88,10 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
                 lines.push(affine.line(channel, row.mean, row.r, activation));
             }
         }
-        let sums = slab_sums(x, dy, shape.positions, &lines);
-        let slabs = x.chunks_exact(shape.positions);
-        let mut slabs = slabs.zip(dy.chunks_exact(shape.positions)).zip(&lines);
-        for (row, sums) in rows
-            .clone()
-            .map(&row)
-            .zip(sums.chunks_exact(shape.channels))
-        {
+        let gradients = writer.read(dy, elements.clone());
+        let sums = slab_sums(&x[elements.clone()], gradients, shape.positions, &lines);
+        let mut slabs = pieces(elements, shape.positions).zip(&lines);
+        for (row, sums) in rows.map(&row).zip(sums.chunks_exact(shape.channels)) {
             let channel = affine.channel(row.index);
             let mut all = [0.0; 2];
             for (channel, &[shift, product]) in (channel..).zip(sums) {
@@ -108,14 +103,14 @@ pub(super) fn write_gradient<T: Float, A: Activate, C: Fn([f64; 2]) -> Centring<
             }
             let centring = (row.centring)(all);
             let scales = &affine.affine.scale[channel..][..shape.channels];
-            for (&scale, ((x, dy), &line)) in scales.iter().zip(&mut slabs) {
-                writer.append_of([x, dy], |[x, dy]| {
+            for (&scale, (slab, &line)) in scales.iter().zip(&mut slabs) {
+                let x = &x[slab.clone()];
+                writer.map_with(dy, slab, [x], |dy, [x]| {
                     let gradient = line.gradient(x, dy) * scale - centring.mean_gradient;
                     (gradient - (x - row.mean) * centring.slope) * row.r
                 });
             }
         }
-        first = rows.end;
     }
     parameters
 }

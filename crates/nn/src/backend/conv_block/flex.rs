@@ -6,7 +6,7 @@ use burn::tensor::Shape;
 use evenkeel_kernels::{self as kernels, Affine, ConvBlock, ConvBlockState, Planes};
 
 use super::ConvBlockOperations;
-use crate::backend::flex::{cast, slice, tensor, vector, with_slices};
+use crate::backend::flex::{cast, slice, tensor, values, vector, with_slices};
 
 /// `[N, C, height, width]`.
 fn shape(block: &ConvBlock, planes: Result<Planes, String>) -> Shape {
@@ -98,7 +98,7 @@ impl ConvBlockOperations for Flex {
                 };
                 let gradients = kernels::conv_block_backward(
                     slice(&x),
-                    slice(&gradient),
+                    values(&mut gradient),
                     slice(&weight),
                     affine,
                     state,

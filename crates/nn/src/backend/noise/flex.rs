@@ -6,13 +6,13 @@ use burn::tensor::Shape;
 use evenkeel_kernels::{self as kernels, Branch, DropConnect, Dropout, Factors, Shares};
 
 use super::{NoiseOperations, Shake};
-use crate::backend::flex::{cast, slice, tensor, with_slices};
+use crate::backend::flex::{cast, slice, tensor, values, with_slices};
 
 impl NoiseOperations for Flex {
     fn multiply(x: FloatTensor<Self>, factors: Factors) -> FloatTensor<Self> {
         let (shape, dtype) = (x.shape(), x.dtype());
         let [output] = with_slices!([x], |F| [tensor(
-            kernels::multiply::<F>(slice(&x), &factors),
+            kernels::multiply::<F>(values(&mut x), &factors),
             shape
         )]);
         cast(output, dtype)
@@ -25,7 +25,7 @@ impl NoiseOperations for Flex {
     ) -> FloatTensor<Self> {
         let (shape, dtype) = (x.shape(), x.dtype());
         let [output] = with_slices!([x, residual], |F| {
-            let y = kernels::dropout_add::<F>(slice(&x), slice(&residual), &dropout);
+            let y = kernels::dropout_add::<F>(values(&mut x), slice(&residual), &dropout);
             [tensor(y, shape)]
         });
         cast(output, dtype)
@@ -39,7 +39,7 @@ impl NoiseOperations for Flex {
     ) -> FloatTensor<Self> {
         let (shape, dtype) = (x.shape(), x.dtype());
         let [output] = with_slices!([x], |F| {
-            let y = kernels::dropout_around::<F>(slice(&x), &dropout, centre, shift);
+            let y = kernels::dropout_around::<F>(values(&mut x), &dropout, centre, shift);
             [tensor(y, shape)]
         });
         cast(output, dtype)
@@ -48,7 +48,7 @@ impl NoiseOperations for Flex {
     fn mix(first: FloatTensor<Self>, second: FloatTensor<Self>, shake: Shake) -> FloatTensor<Self> {
         let (shape, dtype) = (first.shape(), first.dtype());
         let [output] = with_slices!([first, second], |F| {
-            let y = kernels::mix::<F>(slice(&first), slice(&second), &shake.forward);
+            let y = kernels::mix::<F>(values(&mut first), slice(&second), &shake.forward);
             [tensor(y, shape)]
         });
         cast(output, dtype)
@@ -57,7 +57,7 @@ impl NoiseOperations for Flex {
     fn share(gradient: FloatTensor<Self>, branch: Branch, shares: Shares) -> FloatTensor<Self> {
         let (shape, dtype) = (gradient.shape(), gradient.dtype());
         let [output] = with_slices!([gradient], |F| [tensor(
-            kernels::share::<F>(slice(&gradient), branch, &shares),
+            kernels::share::<F>(values(&mut gradient), branch, &shares),
             shape
         )]);
         cast(output, dtype)

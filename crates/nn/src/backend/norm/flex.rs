@@ -5,7 +5,7 @@ use burn::backend::{Flex, TensorMetadata};
 use evenkeel_kernels::{self as kernels, Activation, Affine, RowNorm};
 
 use super::{NormOperations, Normalization};
-use crate::backend::flex::{cast, channels, slice, tensor, vector, with_slices};
+use crate::backend::flex::{cast, channels, slice, tensor, values, vector, with_slices};
 
 impl NormOperations for Flex {
     fn channel_norm(
@@ -58,7 +58,7 @@ impl NormOperations for Flex {
                 shift: slice(&shift),
             };
             let output = kernels::batch_norm_apply::<F>(
-                slice(&x),
+                values(&mut x),
                 channels(&shape),
                 slice(&mean),
                 slice(&reciprocal_deviation),
@@ -110,7 +110,7 @@ impl NormOperations for Flex {
                     scale: slice(&scale),
                     shift: slice(&shift),
                 };
-                let (x, dy) = (slice::<F>(&x), slice(&gradient));
+                let (x, dy) = (slice::<F>(&x), values(&mut gradient));
                 let (mean, r) = (slice(&mean), slice(&reciprocal_deviation));
                 let gradients = match normalization {
                     Normalization::ByBatch(activation) => kernels::batch_norm_train_backward(

@@ -93,11 +93,11 @@ impl PartOperations for Flex {
                     scale: slice(&scale),
                     shift: slice(&shift),
                 };
-                let (x, dy) = (slice::<F>(&x), slice(&gradient));
+                let (x, dy) = (slice::<F>(&x), values::<F>(&mut gradient));
                 let (mean, r) = (slice(&mean), slice::<F>(&reciprocal_deviation));
                 let own = kernels::channel_gradient_sums(
                     x,
-                    dy,
+                    &dy,
                     channels(&shape),
                     mean,
                     r,

@@ -5,7 +5,7 @@ use burn::backend::{Flex, TensorMetadata};
 use evenkeel_kernels::{self as kernels, Activation};
 
 use super::ResidualOperations;
-use crate::backend::flex::{cast, slice, tensor, with_slices};
+use crate::backend::flex::{cast, slice, tensor, values, with_slices};
 
 impl ResidualOperations for Flex {
     fn add_activated(
@@ -15,7 +15,7 @@ impl ResidualOperations for Flex {
     ) -> FloatTensor<Self> {
         let (shape, dtype) = (x.shape(), x.dtype());
         let output = with_slices!([x, residual], |F| {
-            let y = kernels::add_activated::<F>(slice(&x), slice(&residual), activation);
+            let y = kernels::add_activated::<F>(values(&mut x), slice(&residual), activation);
             tensor(y, shape)
         });
         cast(output, dtype)
@@ -28,7 +28,7 @@ impl ResidualOperations for Flex {
     ) -> FloatTensor<Self> {
         let (shape, dtype) = (gradient.shape(), gradient.dtype());
         let gradient = with_slices!([gradient, output], |F| {
-            let (dy, y) = (slice(&gradient), slice(&output));
+            let (dy, y) = (values(&mut gradient), slice(&output));
             tensor(
                 kernels::add_activated_backward::<F>(dy, y, activation),
                 shape,
