@@ -291,31 +291,43 @@ impl Pass {
         self.observer.is_some()
     }
 
-    /// Shows what a layer received and returned to the observer, if there is one: the layers of this crate
-    /// call it, and so should one of your own that probes are to see.
-    pub fn observe<const D: usize>(
+    /// `forward(input)`, which is shown to the observer, if there is one: the layers of this crate call it, and so should
+    /// one of your own that probes are to see. Without an observer nobody else holds the input for it, so that `forward`
+    /// may write its output there.
+    pub fn observing<const D: usize>(
         &self,
         layer: &'static str,
-        input: &Tensor<D>,
-        output: &Tensor<D>,
-        statistics: Option<(&Tensor<1>, &Tensor<1>)>,
-    ) {
+        input: Tensor<D>,
+        forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
+    ) -> Tensor<D> {
+        self.observing_statistics(layer, input, |input| (forward(input), None))
+    }
+
+    /// [`observing`](Self::observing), with the mean and variance that a norm used, if any.
+    pub(crate) fn observing_statistics<const D: usize>(
+        &self,
+        layer: &'static str,
+        input: Tensor<D>,
+        forward: impl FnOnce(Tensor<D>) -> (Tensor<D>, Option<(Tensor<1>, Tensor<1>)>),
+    ) -> Tensor<D> {
         let Some(observer) = &self.observer else {
-            return;
+            return forward(input).0;
         };
-        let flat = |tensor: &Tensor<D>| {
+        let (output, statistics) = forward(input.clone());
+        let flat = |tensor: Tensor<D>| {
             let examples = tensor.dims()[0];
             let values = tensor.dims()[1..].iter().product::<usize>();
-            tensor.clone().reshape([examples, values])
+            tensor.reshape([examples, values])
         };
         observer.observe(Observation {
             path: &self.path,
             layer,
             shape: &input.dims(),
             input: flat(input),
-            output: flat(output),
-            statistics: statistics.map(|(mean, variance)| (mean.clone(), variance.clone())),
+            output: flat(output.clone()),
+            statistics,
         });
+        output
     }
 }
 

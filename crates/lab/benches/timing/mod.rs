@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "the two benches use different parts")]
 
 mod burn_nets;
+mod given;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use evenkeel_nn::{
 use serde_json::json;
 
 use burn_nets::{BurnNet, BurnResNet, POOL_AFTER, WIDTHS};
+use given::receive;
 
 /// Whether the command line asks for this operation: no word after the bench's name asks for all.
 fn wanted(op: &str) -> bool {
@@ -74,7 +76,8 @@ fn device() -> Device {
     Device::flex().autodiff()
 }
 
-/// Forward and backward of one layer. The gradient that reaches it is ones, as in the peers' scripts.
+/// Forward and backward of one layer. It gets a copy of the input that is its own, and the gradient that reaches it is
+/// ones, as in the peers' scripts.
 fn layer<const D: usize>(
     op: &str,
     shape: [usize; D],
@@ -85,24 +88,17 @@ fn layer<const D: usize>(
         return;
     }
     let x = Tensor::<D>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex());
-    let leaf = |x: &Tensor<D>| Tensor::from_inner(x.clone()).require_grad();
-    // A backward begins by making those ones, of the output's shape: what that costs alone, the peers do not count.
-    let output = forward(leaf(&x)).inner();
-    let [forwards, backwards, ones] = measure(15, || {
-        let output_alone = leaf(&output);
-        let start = Instant::now();
-        black_box(output_alone.backward());
-        let ones = start.elapsed();
-        let leaf = leaf(&x);
+    let [forwards, backwards] = measure(15, || {
+        let leaf = Tensor::from_inner(x.clone().mul_scalar(1.0)).require_grad();
         let start = Instant::now();
         let y = forward(leaf);
-        let middle = start.elapsed();
+        let forward = start.elapsed();
+        let gradient = Tensor::ones(y.shape(), &y.device());
+        let root = receive(y.clone(), gradient, Tensor::ones([1], &device()));
         let start = Instant::now();
-        black_box(y.backward());
-        [middle, start.elapsed(), ones]
+        black_box(root.backward());
+        [forward, start.elapsed()]
     });
-    let ones = ones[ones.len() / 2];
-    let backwards: Vec<f64> = backwards.iter().map(|time| time - ones).collect();
     report(&format!("{op}/forward"), &shape, peer, &forwards);
     report(&format!("{op}/backward"), &shape, peer, &backwards);
 }

@@ -44,8 +44,8 @@ pub(super) fn values<E: Element + bytemuck::Pod>(tensor: &mut FlexTensor) -> Cow
     if tensor.is_unique() && tensor.bytes().len() == size_of_val(slice::<E>(tensor)) {
         let layout = tensor.layout().clone();
         let empty = self::tensor(Vec::<E>::new(), Shape::new([0]));
-        let data = std::mem::replace(tensor, empty).into_data();
-        match data.bytes.try_into_vec() {
+        let (bytes, ..) = std::mem::replace(tensor, empty).into_data().into_parts();
+        match bytes.try_into_vec() {
             Ok(values) => return Cow::Owned(values),
             Err(bytes) => *tensor = FlexTensor::new(bytes, layout, E::dtype()),
         }

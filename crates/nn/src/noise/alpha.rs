@@ -52,21 +52,19 @@ impl AlphaDropout {
     /// Any shape in, the same shape out.
     pub fn forward<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Tensor<D> {
         let p = self.prob;
-        let output = match pass.next_noise() {
+        pass.observing("alpha_dropout", input, |input| match pass.next_noise() {
             Some(key) if p == 1.0 => {
                 let nothing = kernels::Dropout::new(key, p, Scaling::Classic);
-                backend::dropout(input.clone(), nothing)
+                backend::dropout(input, nothing)
             }
             Some(key) if p != 0.0 => {
                 let a = 1.0 / ((1.0 - p) * (1.0 + p * SATURATED * SATURATED)).sqrt();
                 let b = -a * p * SATURATED;
                 // a·(x·m + s·(1 − m)) + b = (x − s)·m·a + (a·s + b).
                 let mask = kernels::Dropout::new(key, p, Scaling::Classic).with_kept(a);
-                backend::dropout_around(input.clone(), mask, SATURATED, a * SATURATED + b)
+                backend::dropout_around(input, mask, SATURATED, a * SATURATED + b)
             }
-            _ => input.clone(),
-        };
-        pass.observe("alpha_dropout", &input, &output, None);
-        output
+            _ => input,
+        })
     }
 }

@@ -69,16 +69,14 @@ impl DropBlock {
     /// - input: `[N, C, height, width]`
     /// - output: the same
     pub fn forward(&self, input: Tensor<4>, pass: &Pass) -> Tensor<4> {
-        let output = match pass.next_noise() {
+        pass.observing("drop_block", input, |input| match pass.next_noise() {
             Some(key) if self.prob != 0.0 => {
                 let [_, _, height, width] = input.dims();
                 let image = [height, width];
                 let blocks = kernels::DropBlock::new(key, self.prob, self.block_size, image);
-                backend::multiply(input.clone(), Factors::Blocks(blocks))
+                backend::multiply(input, Factors::Blocks(blocks))
             }
-            _ => input.clone(),
-        };
-        pass.observe("drop_block", &input, &output, None);
-        output
+            _ => input,
+        })
     }
 }

@@ -51,15 +51,13 @@ pub struct GaussianDropout {
 impl GaussianDropout {
     /// Any shape in, the same shape out.
     pub fn forward<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Tensor<D> {
-        let output = match pass.next_noise() {
+        pass.observing("gaussian_dropout", input, |input| match pass.next_noise() {
             Some(key) if self.prob != 0.0 => {
                 let deviation = (self.prob / (1.0 - self.prob)).sqrt();
                 let noise = kernels::GaussianDropout::new(key, deviation);
-                backend::multiply(input.clone(), Factors::Gaussian(noise))
+                backend::multiply(input, Factors::Gaussian(noise))
             }
-            _ => input.clone(),
-        };
-        pass.observe("gaussian_dropout", &input, &output, None);
-        output
+            _ => input,
+        })
     }
 }

@@ -40,8 +40,7 @@ impl Mask {
                 "{layer}: expected a residual of the input's shape, to be added to it"
             );
         }
-        let x = input.clone();
-        let output = match (pass.next_noise(), residual) {
+        pass.observing(layer, input, |x| match (pass.next_noise(), residual) {
             (Some(key), residual) if prob != 0.0 => {
                 let mask = kernels::Dropout::new(key, prob, scaling).over_runs_of(run);
                 match residual {
@@ -56,9 +55,7 @@ impl Mask {
                 };
                 average(x, share, residual)
             }
-        };
-        pass.observe(layer, &input, &output, None);
-        output
+        })
     }
 }
 

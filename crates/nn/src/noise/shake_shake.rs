@@ -68,8 +68,7 @@ impl ShakeShake {
             second.dims(),
             "ShakeShake: expected two branches of one shape"
         );
-        let input = first.clone();
-        let output = match pass.next_noise() {
+        pass.observing("shake_shake", first, |first| match pass.next_noise() {
             Some(key) => {
                 let run = match self.sharing {
                     Sharing::Example => first.dims()[1..].iter().product(),
@@ -86,8 +85,6 @@ impl ShakeShake {
                 let dtype = first.dtype();
                 ((widened(first) + widened(second)) * 0.5).cast(dtype)
             }
-        };
-        pass.observe("shake_shake", &input, &output, None);
-        output
+        })
     }
 }

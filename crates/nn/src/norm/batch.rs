@@ -203,8 +203,7 @@ impl BatchNorm {
             self.num_features
         );
         let pass = &*pass.for_norm(self.running_mean.id());
-        let observed = input.clone();
-        let (output, statistics) = match pass.statistics() {
+        pass.observing_statistics("batch_norm", input, |input| match pass.statistics() {
             StatisticsSource::Batch => self.forward_by_batch(input, pass),
             StatisticsSource::Running => {
                 let (mean, variance) = self.running().statistics(&input);
@@ -215,10 +214,7 @@ impl BatchNorm {
                 let (mean, variance) = self.mixed(&input, statistics, running);
                 self.apply(input, mean, variance)
             }
-        };
-        let statistics = statistics.as_ref().map(|(mean, variance)| (mean, variance));
-        pass.observe("batch_norm", &observed, &output, statistics);
-        output
+        })
     }
 
     /// A [`ConvBlock`](crate::ConvBlock) with this norm, as one operation, where there is one for it.

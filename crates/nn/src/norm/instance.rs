@@ -124,10 +124,10 @@ impl InstanceNorm {
             return rows::forward("instance_norm", input, self.norm(shape), affine, pass);
         };
         let pass = &*pass.for_norm(running.mean.id());
-        let output = match pass.statistics() {
+        pass.observing("instance_norm", input, |input| match pass.statistics() {
             StatisticsSource::Batch => {
                 let norm = self.norm(shape);
-                let (output, mean, r) = rows::normalize(input.clone(), norm, affine);
+                let (output, mean, r) = rows::normalize(input, norm, affine);
                 running.follow(|| self.average_over_examples(mean, r, norm), pass);
                 output
             }
@@ -135,11 +135,9 @@ impl InstanceNorm {
                 let (scale, shift) = affine.or_identity(self.num_features, &input);
                 let (mean, variance) = running.statistics(&input);
                 let r = variance.add_scalar(self.epsilon).sqrt().recip();
-                backend::batch_norm_apply(input.clone(), mean, r, scale, shift, self.activation)
+                backend::batch_norm_apply(input, mean, r, scale, shift, self.activation)
             }
-        };
-        pass.observe("instance_norm", &input, &output, None);
-        output
+        })
     }
 
     fn norm(&self, shape: Rows) -> RowNorm {

@@ -111,19 +111,19 @@ impl LayerNorm {
             };
             rows::normalize(input, norm, affine).0
         };
-        let output = if self.channels_first {
-            assert!(
-                D >= 2 && input.dims()[1] == self.num_features,
-                "LayerNorm: expected an input [examples, {}, positions...], got {:?}",
-                self.num_features,
-                input.dims()
-            );
-            norm(input.clone().movedim(1, D - 1)).movedim(D - 1, 1)
-        } else {
-            norm(input.clone())
-        };
-        pass.observe("layer_norm", &input, &output, None);
-        output
+        pass.observing("layer_norm", input, |input| {
+            if self.channels_first {
+                assert!(
+                    D >= 2 && input.dims()[1] == self.num_features,
+                    "LayerNorm: expected an input [examples, {}, positions...], got {:?}",
+                    self.num_features,
+                    input.dims()
+                );
+                norm(input.movedim(1, D - 1)).movedim(D - 1, 1)
+            } else {
+                norm(input)
+            }
+        })
     }
 }
 

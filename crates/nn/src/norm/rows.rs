@@ -22,9 +22,7 @@ pub(super) fn forward<const D: usize>(
     affine: Affine<'_>,
     pass: &Pass,
 ) -> Tensor<D> {
-    let (output, ..) = normalize(input.clone(), norm, affine);
-    pass.observe(layer, &input, &output, None);
-    output
+    pass.observing(layer, input, |input| normalize(input, norm, affine).0)
 }
 
 /// Also the mean and the reciprocal deviation of each row.

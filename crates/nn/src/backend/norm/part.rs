@@ -9,7 +9,7 @@ use burn::backend::{Backend, Flex, TensorMetadata, backend_extension};
 use evenkeel_kernels::{self as kernels, Affine, Float};
 
 use super::NormOperations;
-use crate::backend::flex::{cast, channels, slice, tensor, vector, with_slices};
+use crate::backend::flex::{cast, channels, slice, tensor, values, vector, with_slices};
 use crate::backend::no_second_derivative;
 use crate::norm::BatchPart;
 

@@ -121,9 +121,9 @@ impl DropConnectConv2d {
             let prob = if self.mask_bias { self.prob } else { 0.0 };
             noisy(bias, child("bias"), (prob, self.scaling), dtype)
         });
-        let output = self.conv().forward_with(input.clone(), weight, bias);
-        pass.observe("drop_connect_conv2d", &input, &output, None);
-        output
+        pass.observing("drop_connect_conv2d", input, |input| {
+            self.conv().forward_with(input, weight, bias)
+        })
     }
 
     /// The convolution with the mean weights, which computes what this layer does at test.

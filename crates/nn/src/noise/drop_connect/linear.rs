@@ -126,23 +126,23 @@ impl DropConnectLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>, pass: &Pass) -> Tensor<D> {
         self.check(&input);
         let dtype = input.dtype();
-        let x = widened(input.clone());
-        let output = match (pass.next_noise(), self.sharing) {
-            (Some(key), Sharing::Example) if self.prob != 0.0 => self.by_example(x, key),
-            (key, _) => {
-                let child = |name| key.map(|key| key.child(name));
-                let dropping = (self.prob, self.scaling);
-                let weight = noisy(&self.weight, child("weight"), dropping, dtype);
-                let bias = self.bias.as_ref().map(|bias| {
-                    let prob = if self.mask_bias { self.prob } else { 0.0 };
-                    noisy(bias, child("bias"), (prob, self.scaling), dtype)
-                });
-                linear(x, weight, bias)
-            }
-        };
-        let output = output.cast(dtype);
-        pass.observe("drop_connect_linear", &input, &output, None);
-        output
+        pass.observing("drop_connect_linear", input, |input| {
+            let x = widened(input);
+            let output = match (pass.next_noise(), self.sharing) {
+                (Some(key), Sharing::Example) if self.prob != 0.0 => self.by_example(x, key),
+                (key, _) => {
+                    let child = |name| key.map(|key| key.child(name));
+                    let dropping = (self.prob, self.scaling);
+                    let weight = noisy(&self.weight, child("weight"), dropping, dtype);
+                    let bias = self.bias.as_ref().map(|bias| {
+                        let prob = if self.mask_bias { self.prob } else { 0.0 };
+                        noisy(bias, child("bias"), (prob, self.scaling), dtype)
+                    });
+                    linear(x, weight, bias)
+                }
+            };
+            output.cast(dtype)
+        })
     }
 
     /// With x in the type it is computed in.
