@@ -1,12 +1,12 @@
 //! Outputs are written over inputs that nobody else holds; what somebody holds stays as it is.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use evenkeel_kernels::Activation;
 use evenkeel_nn::{
     AlphaDropoutConfig, BatchNormConfig, DropBlockConfig, DropPathConfig, DropoutConfig,
     GaussianDropoutConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Pass,
     RmsNormConfig, ShakeShakeConfig, SpatialDropoutConfig, add_activated,
 };
-use evenkeel_kernels::Activation;
 use evenkeel_random::Key;
 
 const SHAPE: [usize; 4] = [6, 8, 5, 4];
@@ -20,16 +20,25 @@ fn noise() -> Vec<(&'static str, Layer)> {
     let alpha = AlphaDropoutConfig::new(0.5).init();
     let gaussian = GaussianDropoutConfig::new(0.5).init();
     let path = DropPathConfig::new(0.5).init();
-    let block = DropBlockConfig::new(0.3, 2).init();
+    let block = DropBlockConfig::new(0.3).with_block_size(2).init();
     let shake = ShakeShakeConfig::new().init();
     vec![
         ("dropout", Box::new(move |x, pass| dropout.forward(x, pass))),
         ("spatial", Box::new(move |x, pass| spatial.forward(x, pass))),
         ("alpha", Box::new(move |x, pass| alpha.forward(x, pass))),
-        ("gaussian", Box::new(move |x, pass| gaussian.forward(x, pass))),
+        (
+            "gaussian",
+            Box::new(move |x, pass| gaussian.forward(x, pass)),
+        ),
         ("path", Box::new(move |x, pass| path.forward(x, pass))),
         ("block", Box::new(move |x, pass| block.forward(x, pass))),
-        ("shake", Box::new(move |x, pass| shake.forward(x.clone() * 1.0, x, pass))),
+        (
+            "shake",
+            Box::new(move |x, pass| {
+                let second = x.ones_like();
+                shake.forward(x, second, pass)
+            }),
+        ),
     ]
 }
 
@@ -43,7 +52,10 @@ fn norms(device: &Device) -> Vec<(&'static str, Layer)> {
     vec![
         ("batch", Box::new(move |x, pass| batch.forward(x, pass))),
         ("group", Box::new(move |x, pass| group.forward(x, pass))),
-        ("instance", Box::new(move |x, pass| instance.forward(x, pass))),
+        (
+            "instance",
+            Box::new(move |x, pass| instance.forward(x, pass)),
+        ),
         ("layer", Box::new(move |x, pass| layer.forward(x, pass))),
         ("rms", Box::new(move |x, pass| rms.forward(x, pass))),
     ]
@@ -52,7 +64,9 @@ fn norms(device: &Device) -> Vec<(&'static str, Layer)> {
 fn values(seed: u64) -> Vec<f32> {
     let mut draws = Key::from_seed(seed).draws();
     let count = SHAPE.iter().product();
-    (0..count).map(|_| draws.between(-2.0, 2.0) as f32).collect()
+    (0..count)
+        .map(|_| draws.between(-2.0, 2.0) as f32)
+        .collect()
 }
 
 fn tensor(seed: u64, device: &Device) -> Tensor<4> {
@@ -66,16 +80,17 @@ fn read(tensor: Tensor<4>) -> Vec<f32> {
 /// Both passes, on a plain device and under autodiff: an input that the caller still holds is as it was.
 #[test]
 fn an_input_that_is_held_stays() {
+    let noisy: Vec<_> = noise().into_iter().map(|(name, _)| name).collect();
     for device in [Device::flex(), Device::flex().autodiff()] {
         for (name, layer) in noise().into_iter().chain(norms(&device)) {
-            for pass in [Pass::train(1, 2), Pass::test()] {
+            for pass in [|| Pass::train(1, 2), Pass::test] {
                 let x = tensor(3, &device);
                 let held = x.clone();
-                let first = read(layer(x, &pass));
-                assert_eq!(read(held.clone()), values(3), "{name}");
-                let again = layer(held, &Pass::train(1, 2));
-                if pass.is_noisy() {
-                    assert_eq!(first, read(again), "{name}");
+                let first = read(layer(x, &pass()));
+                assert!(read(held.clone()) == values(3), "{name}");
+                // The running statistics of a norm have moved.
+                if noisy.contains(&name) {
+                    assert!(read(layer(held, &pass())) == first, "{name}");
                 }
             }
         }
@@ -106,12 +121,17 @@ fn an_input_that_is_given_away_is_written_over() {
 #[test]
 fn a_gradient_of_two_layers_stays_for_both() {
     let device = Device::flex().autodiff();
-    let pass = Pass::train(1, 2);
     let layers = || noise().into_iter().chain(norms(&device));
     let gradients = |layers: &[&Layer]| -> Vec<Vec<f32>> {
         let weight = tensor(9, &device);
-        let leaves: Vec<_> = layers.iter().map(|_| tensor(3, &device).require_grad()).collect();
-        let outputs = layers.iter().zip(&leaves).map(|(layer, leaf)| layer(leaf.clone(), &pass.scope("layer")));
+        let leaves: Vec<_> = layers
+            .iter()
+            .map(|_| tensor(3, &device).require_grad())
+            .collect();
+        let outputs = layers
+            .iter()
+            .zip(&leaves)
+            .map(|(layer, leaf)| layer(leaf.clone(), &Pass::train(1, 2)));
         let sum = outputs.reduce(|a, b| a + b).expect("a layer");
         let gradients = (sum * weight).sum().backward();
         let gradient = |leaf: &Tensor<4>| read(leaf.grad(&gradients).expect("tracked"));
@@ -122,7 +142,8 @@ fn a_gradient_of_two_layers_stays_for_both() {
         for (other_name, other) in layers() {
             let other_alone = gradients(&[&other]);
             let both = gradients(&[&layer, &other]);
-            assert_eq!(both, [alone.clone(), other_alone].concat(), "{name} and {other_name}");
+            let expected = [alone.clone(), other_alone].concat();
+            assert!(both == expected, "{name} and {other_name}");
         }
     }
 }
