@@ -164,10 +164,10 @@ pub fn conv_block_train<T: Float>(
 }
 
 /// What [`conv_block_backward`] needs of the forward besides its parameters.
-#[derive(Clone, Copy, Debug)]
-pub struct ConvBlockState<'a, T> {
-    /// See [`ConvBlockForward`].
-    pub convolved: &'a [T],
+#[derive(Clone, Debug)]
+pub struct ConvBlockState<'a, T: Float> {
+    /// See [`ConvBlockForward`]. If it is given away and there is pooling, its gradient is written over it.
+    pub convolved: Cow<'a, [T]>,
     /// See [`ConvBlockForward`].
     pub mean: &'a [T],
     /// See [`ConvBlockForward`].
@@ -203,7 +203,7 @@ pub fn conv_block_backward<'a, T: Float>(
         scale,
         shift,
     } = match block.pool {
-        None => batch_norm_train_backward(convolved, dy, shape, mean, r, affine, activation),
+        None => batch_norm_train_backward(&convolved, dy, shape, mean, r, affine, activation),
         Some(BlockPool::GlobalAvg) => {
             let (n, c, s) = (shape.n, shape.c, shape.s);
             assert_eq!(dy.len(), n * c, "dy: expected [{n}, {c}] values");

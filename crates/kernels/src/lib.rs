@@ -5,6 +5,9 @@
 //! number of threads, because work is split by shape alone and parts are merged in order. AVX2 and
 //! AVX-512 are reached by run-time detection.
 //!
+//! What is `impl Into<Cow<[T]>>` is a slice, or a vector that is given away: it becomes the output, of
+//! the same bits, and no memory is taken or read for that.
+//!
 //! Slices of a wrong length are a programming error and panic with the name of the argument.
 
 mod activation;

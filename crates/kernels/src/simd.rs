@@ -84,6 +84,16 @@ pub(crate) fn add_pairs<T: Float, const K: usize>(
 mod tests {
     use super::*;
 
+    /// `scripts/check-widths` leaves instructions out: then they are not to be found, or it would test nothing.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn instructions_that_are_left_out_are_not_found() {
+        let without = std::env::var("RUST_STD_DETECT_UNSTABLE").unwrap_or_default();
+        let without: Vec<_> = without.split(' ').collect();
+        assert!(!(without.contains(&"avx512f") && is_x86_feature_detected!("avx512f")));
+        assert!(!(without.contains(&"avx2") && is_x86_feature_detected!("avx2")));
+    }
+
     #[test]
     fn every_element_is_added_once() {
         for len in 0..100 {

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::borrow::Cow;
+
 use evenkeel_kernels::{
     Activation, Affine, BlockPool, Channels, Conv2d, ConvBlock, ConvBlockState, Float, MaxPool,
     Window, batch_norm_train, batch_norm_train_backward, conv_block_backward, conv_block_train,
@@ -116,24 +118,28 @@ impl<T: Float> Case<T> {
     fn fused(&self) -> Results<T> {
         let forward = conv_block_train(&self.x, &self.weight, self.affine(), &self.block);
         let state = ConvBlockState {
-            convolved: &forward.convolved,
+            convolved: (&forward.convolved).into(),
             mean: &forward.mean,
             reciprocal_deviation: &forward.reciprocal_deviation,
             winners: &forward.winners,
         };
-        let backward = |wanted| {
-            conv_block_backward(
-                &self.x,
-                &self.dy,
-                &self.weight,
-                self.affine(),
-                state,
-                &self.block,
-                wanted,
-            )
+        let backward = |dy: Cow<'_, [T]>, state, wanted| {
+            let (weight, affine) = (&self.weight, self.affine());
+            conv_block_backward(&self.x, dy, weight, affine, state, &self.block, wanted)
         };
-        let nothing = backward([false, false]);
-        let all = backward([true, true]);
+        let nothing = backward((&self.dy).into(), state.clone(), [false, false]);
+        let all = backward((&self.dy).into(), state.clone(), [true, true]);
+        // What is given away is written over, to the same bits.
+        let given = ConvBlockState {
+            convolved: forward.convolved.clone().into(),
+            ..state
+        };
+        let over = backward(self.dy.clone().into(), given, [true, true]);
+        for (over, beside) in [(&over.input, &all.input), (&over.weight, &all.weight)] {
+            let [over, beside] = [over, beside].map(|values| values.as_deref().map(bits));
+            assert_eq!(over, beside);
+        }
+        assert_eq!(bits(&over.scale), bits(&all.scale));
         assert!(nothing.input.is_none() && nothing.weight.is_none());
         assert_eq!(bits(&nothing.scale), bits(&all.scale));
         [
@@ -305,7 +311,7 @@ fn a_gradient_of_another_length_is_refused() {
     let case = Case::<f32>::new(block(2, [2, 3], [8, 10], HALVING));
     let forward = conv_block_train(&case.x, &case.weight, case.affine(), &case.block);
     let state = ConvBlockState {
-        convolved: &forward.convolved,
+        convolved: (&forward.convolved).into(),
         mean: &forward.mean,
         reciprocal_deviation: &forward.reciprocal_deviation,
         winners: &forward.winners,

@@ -124,7 +124,7 @@ fn values_that_are_not_finite_pass() {
 fn elements_are_dropped_independently_with_the_probability() {
     for prob in [0.1, 0.5, 0.8_f64] {
         let blocks = 100_000;
-        let ys = dropout(&vec![1.0_f32; 4 * blocks], &inverted(prob), 0);
+        let ys = dropout(vec![1.0_f32; 4 * blocks], &inverted(prob), 0);
         let mut counts = [0_u32; 16];
         for block in ys.as_chunks::<4>().0 {
             let pattern = block

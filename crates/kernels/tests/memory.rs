@@ -274,7 +274,7 @@ fn blocks() {
             conv_block_train(&x, &weight, affine, &block)
         });
         let state = ConvBlockState {
-            convolved: &forward.convolved,
+            convolved: (&forward.convolved).into(),
             mean: &forward.mean,
             reciprocal_deviation: &forward.reciprocal_deviation,
             winners: &forward.winners,
@@ -283,7 +283,7 @@ fn blocks() {
         let more = convolved + scratch + parts;
         bounded(&format!("{what}, backward"), of_x + of_weight, more, || {
             let dy = &forward.output;
-            conv_block_backward(&x, dy, &weight, affine, state, &block, [true; 2])
+            conv_block_backward(&x, dy, &weight, affine, state.clone(), &block, [true; 2])
         });
     }
 }

@@ -267,7 +267,7 @@ fn blocks_drop_nothing_at_zero_and_all_at_one() {
 fn blocks_keep_the_mean_of_a_constant() {
     for (block_size, prob) in [(1, 0.5), (5, 0.1), (7, 0.4)] {
         let blocks = DropBlock::new(KEY, prob, block_size, [14, 14]);
-        let y = drop_block(&vec![1.0_f64; 64 * 196], &blocks);
+        let y = drop_block(vec![1.0_f64; 64 * 196], &blocks);
         let mean = y.iter().sum::<f64>() / y.len() as f64;
         assert!((mean - 1.0).abs() < 1e-12, "{mean}");
         assert!(y.contains(&0.0));
@@ -451,7 +451,7 @@ fn connections_are_dropped_as_the_mask_says() {
         let unit = |i: usize| f64::from(u8::from(i / inputs % inputs == i % inputs));
         let x: Vec<f64> = (0..3 * inputs * inputs).map(unit).collect();
         let y = drop_connect(&x, &vec![1.0; inputs * outputs], &connect);
-        let mask = dropout(&vec![1.0; 3 * inputs * outputs], &connect.dropout, 0);
+        let mask = dropout(vec![1.0; 3 * inputs * outputs], &connect.dropout, 0);
         assert_eq!(y, mask);
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::channels::{Channels, Plan};
 use super::columns::{self, Centrings, Lines, spread};
 use super::moments::Moments;
-use super::slabs::{self, Centring, Line, Part, Slabs};
+use super::slabs::{self, Centring, Given, Line, Part};
 use crate::activation::{Activate, with_activation};
 use crate::output::{Source, Writer, build, build_over};
 use crate::{Activation, Float};
@@ -200,8 +200,11 @@ pub fn batch_norm_train_backward<'a, T: Float>(
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
             let grid = slabs::groups(shape, group);
             let (dx, sums) = build_over(dy, grid, |columns, dy, writer| {
-                let (part, dy) = (Part::of_columns(shape, columns), Slabs::all(dy, shape));
-                centre_part(x, dy, shape, &part, statistics, affine, activation, writer)
+                let (part, given) = (
+                    Part::of_columns(shape, columns),
+                    Given::OverGradient { x, dy },
+                );
+                centre_part(given, shape, &part, statistics, affine, activation, writer)
             });
             (dx, sums.into_iter().flatten().collect())
         } else {
@@ -219,7 +222,7 @@ pub fn batch_norm_train_backward<'a, T: Float>(
 /// # Panics
 /// As [`batch_norm_train_backward`].
 pub(crate) fn batch_norm_train_backward_of<T: Float>(
-    x: &[T],
+    x: Cow<'_, [T]>,
     dy: impl Fn(usize, usize, &mut [T]) + Sync,
     shape: Channels,
     mean: &[T],
@@ -227,7 +230,7 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
     affine: Option<Affine<'_, T>>,
     activation: Activation,
 ) -> Gradients<T> {
-    check_backward(x, x, shape, mean, reciprocal_deviation, affine);
+    check_backward(&x, &x, shape, mean, reciprocal_deviation, affine);
     let whole = Part {
         channels: 0..shape.c,
         examples: 0..shape.n,
@@ -245,7 +248,7 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
     let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) else {
         let dy = made(&whole);
         return batch_norm_train_backward(
-            x,
+            &x,
             dy,
             shape,
             mean,
@@ -256,11 +259,11 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
     };
     let (dx, sums) = with_activation!(activation, |activation| {
         let statistics = (mean, reciprocal_deviation);
-        build(slabs::groups(shape, group), |_, columns, writer| {
+        build_over(x, slabs::groups(shape, group), |columns, x, writer| {
             let part = Part::of_columns(shape, columns);
-            let dy = made(&part);
-            let dy = Slabs::of_part(&dy, shape, &part);
-            centre_part(x, dy, shape, &part, statistics, affine, activation, writer)
+            let (dy, part) = (&made(&part)[..], &part);
+            let given = Given::OverInput { x, dy, part };
+            centre_part(given, shape, part, statistics, affine, activation, writer)
         })
     });
     let sums = sums.into_iter().flatten().collect();
@@ -268,13 +271,8 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
 }
 
 /// Writes the gradient by the input of some channels, all examples, and returns their sums of gradients.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the backward's, the part and its place"
-)]
 fn centre_part<T: Float, A: Activate>(
-    x: &[T],
-    dy: Slabs<'_, T>,
+    given: Given<'_, T>,
     shape: Channels,
     part: &Part,
     (mean, reciprocal_deviation): (&[T], &[T]),
@@ -286,7 +284,7 @@ fn centre_part<T: Float, A: Activate>(
         let statistics = (mean[channel], reciprocal_deviation[channel]);
         line(channel, statistics, affine, activation)
     };
-    let sums = slabs::gradient_sums(x, dy.read(writer), shape, part, line);
+    let sums = slabs::gradient_sums(given.read(shape, writer), shape, part, line);
     let centred = part.channels.clone().zip(&sums);
     let centred = centred
         .map(|(channel, &sums)| {
@@ -295,7 +293,7 @@ fn centre_part<T: Float, A: Activate>(
         })
         .collect::<Vec<_>>();
     let centred = |channel| centred[channel - part.channels.start];
-    slabs::write_centred_gradient(x, dy, shape, part.slabs(shape), centred, writer);
+    slabs::write_centred_gradient(given, shape, part.slabs(shape), centred, writer);
     sums
 }
 
@@ -407,9 +405,9 @@ fn gradient_sums<T: Float, A: Activate>(
         let statistics = (mean[channel], reciprocal_deviation[channel]);
         line(channel, statistics, affine, activation)
     };
-    let slab =
-        |example: usize, channel: usize| &dy[(example * shape.c + channel) * shape.s..][..shape.s];
-    let of_part = |part: &Part| slabs::gradient_sums(x, slab, shape, part, line);
+    let slabs =
+        |example: usize, channel: usize| [x, dy].map(|values| shape.slab(values, example, channel));
+    let of_part = |part: &Part| slabs::gradient_sums(slabs, shape, part, line);
     match shape.plan() {
         _ if shape.is_empty() => vec![[0.0; 2]; shape.c],
         Plan::Groups(group) => slabs::by_groups(shape, group, of_part),
@@ -445,7 +443,8 @@ fn centred_gradient<T: Float, A: Activate>(
                 (line, centring(channel))
             };
             slabs::map(shape, dy, |slabs, dy, writer| {
-                slabs::write_centred_gradient(x, Slabs::all(dy, shape), shape, slabs, line, writer);
+                let given = Given::OverGradient { x, dy };
+                slabs::write_centred_gradient(given, shape, slabs, line, writer);
             })
         }
         Plan::Columns => {

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use bytemuck::NoUninit;
 use multiversion::multiversion;
 
 use super::channels::Channels;
@@ -28,6 +27,12 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Where a channel of an example is among the part's slabs, all examples being the part's.
+    #[inline(always)]
+    fn slab(&self, example: usize, channel: usize) -> usize {
+        example * self.channels.len() + channel - self.channels.start
+    }
+
     /// In the order in which a [`Writer`] wants them.
     pub fn slabs(&self, shape: Channels) -> impl Iterator<Item = usize> {
         let channels = self.channels.clone();
@@ -42,52 +47,48 @@ impl Part {
 
 impl Channels {
     #[inline(always)]
-    fn slab<'a, T>(&self, x: &'a [T], example: usize, channel: usize) -> &'a [T] {
+    pub(super) fn slab<'a, T>(&self, x: &'a [T], example: usize, channel: usize) -> &'a [T] {
         &x[(example * self.c + channel) * self.s..][..self.s]
     }
+
+    /// Of a slab, counted over examples and channels.
+    #[inline(always)]
+    fn elements(&self, slab: usize) -> Range<usize> {
+        slab * self.s..(slab + 1) * self.s
+    }
 }
 
-/// A tensor of all channels, or of a part's alone, whose place may be the output's.
+/// What a backward is given, of which one may be where the gradient by the input goes.
 #[derive(Clone, Copy)]
-pub(super) struct Slabs<'a, T> {
-    values: Source<'a, T>,
-    /// Those that each example has here.
-    channels: usize,
-    first: usize,
-    /// Positions.
-    size: usize,
+pub(super) enum Given<'a, T> {
+    /// The gradient by the output may.
+    OverGradient { x: &'a [T], dy: Source<'a, T> },
+    /// The input may; the gradient by the output is that of a part alone, `[examples, channels of the part, positions]`.
+    OverInput {
+        x: Source<'a, T>,
+        dy: &'a [T],
+        part: &'a Part,
+    },
 }
 
-impl<'a, T: NoUninit> Slabs<'a, T> {
-    pub fn all(values: Source<'a, T>, shape: Channels) -> Self {
-        Self {
-            values,
-            channels: shape.c,
-            first: 0,
-            size: shape.s,
-        }
-    }
-
-    /// `[examples, channels of the part, positions]`, all examples being the part's.
-    pub fn of_part(values: &'a [T], shape: Channels, part: &Part) -> Self {
-        Self {
-            values: Source::Beside(values),
-            channels: part.channels.len(),
-            first: part.channels.start,
-            size: shape.s,
-        }
-    }
-
-    /// Of a writer's part, before it is written.
+impl<'a, T: Float> Given<'a, T> {
+    /// Slabs of the input and of the gradient by the output, of a writer's part before it is written.
     #[inline(always)]
-    pub fn read(self, writer: &'a Writer<'_, T>) -> impl Fn(usize, usize) -> &'a [T] {
-        move |example, channel| writer.read(self.values, self.slab(example, channel))
-    }
-
-    #[inline(always)]
-    fn slab(&self, example: usize, channel: usize) -> Range<usize> {
-        let start = (example * self.channels + channel - self.first) * self.size;
-        start..start + self.size
+    pub fn read(
+        self,
+        shape: Channels,
+        writer: &'a Writer<'_, T>,
+    ) -> impl Fn(usize, usize) -> [&'a [T]; 2] {
+        move |example, channel| {
+            let slab = shape.elements(example * shape.c + channel);
+            match self {
+                Self::OverGradient { x, dy } => [&x[slab.clone()], writer.read(dy, slab)],
+                Self::OverInput { x, dy, part } => {
+                    let of_part = part.slab(example, channel);
+                    [writer.read(x, slab), &dy[shape.elements(of_part)]]
+                }
+            }
+        }
     }
 }
 
@@ -183,11 +184,11 @@ impl<T: Float, A: Activate> Line<T, A> {
     }
 }
 
-/// Σg and Σg·(x − mean) of each of the part's channels, whose lines are `line(channel)`; `dy(example, channel)` is a slab.
+/// Σg and Σg·(x − mean) of each of the part's channels, whose lines are `line(channel)`; `slabs(example, channel)`
+/// are the input's and the gradient's.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn gradient_sums<'a, T: Float, A: Activate>(
-    x: &[T],
-    dy: impl Fn(usize, usize) -> &'a [T],
+    slabs: impl Fn(usize, usize) -> [&'a [T]; 2],
     shape: Channels,
     part: &Part,
     line: impl Fn(usize) -> Line<T, A>,
@@ -200,8 +201,7 @@ pub(super) fn gradient_sums<'a, T: Float, A: Activate>(
         for example in examples {
             for (i, (sums, &line)) in sums.iter_mut().zip(&lines).enumerate() {
                 let channel = part.channels.start + i;
-                let x = &shape.slab(x, example, channel)[positions.clone()];
-                let dy = &dy(example, channel)[positions.clone()];
+                let [x, dy] = slabs(example, channel).map(|slab| &slab[positions.clone()]);
                 sums.add_pairs(x, dy, |x, dy| {
                     let gradient = line.gradient(x, dy);
                     [gradient, gradient * (x - line.mean)]
@@ -319,8 +319,7 @@ pub(super) struct Centring<T> {
 /// Writes the gradients by the input of some slabs, the statistics being those of the batch.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_centred_gradient<T: Float, A: Activate>(
-    x: &[T],
-    dy: Slabs<'_, T>,
+    given: Given<'_, T>,
     shape: Channels,
     slabs: impl Iterator<Item = usize>,
     line: impl Fn(usize) -> (Line<T, A>, Centring<T>),
@@ -328,11 +327,22 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
 ) {
     for slab in slabs {
         let (line, centring) = line(slab % shape.c);
-        let x = &x[slab * shape.s..][..shape.s];
-        let elements = dy.slab(slab / shape.c, slab % shape.c);
-        writer.map_with(dy.values, elements, [x], |dy, [x]| {
-            line.centred_gradient(x, dy, centring)
-        });
+        let elements = shape.elements(slab);
+        match given {
+            Given::OverGradient { x, dy } => {
+                let x = &x[elements.clone()];
+                writer.map_with(dy, elements, [x], |dy, [x]| {
+                    line.centred_gradient(x, dy, centring)
+                });
+            }
+            Given::OverInput { x, dy, part } => {
+                let of_part = part.slab(slab / shape.c, slab % shape.c);
+                let dy = &dy[shape.elements(of_part)];
+                writer.map_with(x, elements, [dy], |x, [dy]| {
+                    line.centred_gradient(x, dy, centring)
+                });
+            }
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl ConvBlockOperations for Flex {
                     shift: slice(&shift),
                 };
                 let state = ConvBlockState {
-                    convolved: slice(&convolved),
+                    convolved: values(&mut convolved),
                     mean: slice(&mean),
                     reciprocal_deviation: slice(&reciprocal_deviation),
                     winners: slice(&winners),

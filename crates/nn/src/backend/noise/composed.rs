@@ -140,7 +140,7 @@ trait FromKey {
 
 impl FromKey for Factors {
     fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
-        kernels::multiply(&vec![F::ONE; count], self)
+        kernels::multiply(vec![F::ONE; count], self)
     }
 }
 
@@ -159,7 +159,7 @@ impl OfExample {
 impl FromKey for OfExample {
     fn numbers<F: Float>(&self, count: usize) -> Vec<F> {
         let ones = vec![F::ONE; count];
-        kernels::dropout(&ones, &self.connect.dropout, self.first(count))
+        kernels::dropout(ones, &self.connect.dropout, self.first(count))
     }
 }
 

@@ -208,7 +208,7 @@ mod tests {
             (1 << 35) + 6,
         ] {
             for len in [1, 3, 4, 8, 61, 1000] {
-                let expected = kernels::dropout(&vec![1.0_f32; len], &dropout, first);
+                let expected = kernels::dropout(vec![1.0_f32; len], &dropout, first);
                 assert_eq!(on_gpu(len, first, &device), expected, "{len} from {first}");
             }
         }
