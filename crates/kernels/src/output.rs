@@ -465,6 +465,67 @@ mod tests {
     }
 
     #[test]
+    fn an_input_is_read_and_written_over() {
+        let grid = Grid {
+            rows: 3,
+            width: if cfg!(miri) { 1_500 } else { 100_003 },
+            part: 1009,
+        };
+        let input: Vec<usize> = (0..grid.rows * grid.width).collect();
+        let work =
+            |columns: Range<usize>, source: Source<'_, usize>, writer: &mut Writer<'_, usize>| {
+                let rows = (0..grid.rows).map(|row| row * grid.width);
+                let rows = rows.map(|start| start + columns.start..start + columns.end);
+                let sum: usize = rows
+                    .clone()
+                    .map(|row| writer.read(source, row).iter().sum::<usize>())
+                    .sum();
+                for row in rows.rev() {
+                    let (first, rest) = (row.start..row.start + 1, row.start + 1..row.end);
+                    writer.map(source, first, |x, i| x + i);
+                    let more = vec![1; rest.len()];
+                    writer.map_with(source, rest, [&more], |x, [more]| x + more);
+                }
+                sum
+            };
+        let (beside, sums) = build_over(Cow::Borrowed(&input[..]), grid, work);
+        for (i, row) in beside.chunks(grid.width).enumerate() {
+            for (j, &value) in row.iter().enumerate() {
+                assert_eq!(value, i * grid.width + j + usize::from(j % grid.part != 0));
+            }
+        }
+        assert_eq!(sums.iter().sum::<usize>(), input.iter().sum());
+        let given = input.clone();
+        let place = given.as_ptr();
+        let (over, sums_over) = build_over(Cow::Owned(given), grid, work);
+        assert!(over == beside && sums_over == sums && over.as_ptr() == place);
+    }
+
+    #[test]
+    #[should_panic(expected = "not in its part")]
+    fn reading_of_another_part_is_refused() {
+        build_over(Cow::Owned(vec![0_u8; 4]), SQUARE, |_, source, writer| {
+            writer.read(source, 1..3).len()
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "elements that come next")]
+    fn elements_in_another_order_are_refused() {
+        build_over(Cow::Owned(vec![0_u8; 4]), SQUARE, |_, source, writer| {
+            writer.map(source, 0..2, |x, _| x);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "without values")]
+    fn a_new_buffer_is_not_read() {
+        build(SQUARE, |_, _, writer: &mut Writer<'_, u8>| {
+            writer.read(Source::InPlace, 0..2).len()
+        });
+    }
+
+    #[test]
     #[should_panic(expected = "inputs of one length")]
     fn inputs_of_different_lengths_are_refused() {
         build(SQUARE, |_, _, writer| {
