@@ -2,11 +2,10 @@
 
 use rayon::prelude::*;
 
-/// Whether this many elements take longer than waking threads for them. A thread of the pool wakes others and goes on; any
-/// other one also sleeps until they are done, and to wake it again takes as long (on a virtual machine 30 to 80 µs).
+/// Whether this many elements take longer than waking threads for them, which on a virtual machine takes 30 to 80 µs, and
+/// as long again for a thread outside the pool, which sleeps until they are done.
 fn worth_waking(elements: usize) -> bool {
-    let in_pool = rayon::current_thread_index().is_some();
-    elements > if in_pool { 1 << 15 } else { 1 << 17 }
+    elements > 1 << 17
 }
 
 /// `work(0)`, `work(1)`, ... for all `parts`, on the current pool if there are enough `elements` in
