@@ -103,7 +103,7 @@ impl ConvBlock {
                 let x = self.conv.forward(input);
                 let x = match self.activation {
                     Activation::None => x,
-                    Activation::Relu => observed_relu(x, pass),
+                    Activation::Relu => pass.observing("relu", x, relu),
                 };
                 pooled(pool, x)
             }
@@ -150,10 +150,6 @@ pub fn conv_norm(
         }
     }
     pooled(pool, norm.forward(conv.forward(input), pass))
-}
-
-fn observed_relu(x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-    pass.observing("relu", x, relu)
 }
 
 fn pooled(pool: Option<&MaxPool2d>, x: Tensor<4>) -> Tensor<4> {

@@ -13,7 +13,7 @@ const SHAPE: [usize; 4] = [6, 8, 5, 4];
 
 type Layer = Box<dyn Fn(Tensor<4>, &Pass) -> Tensor<4>>;
 
-/// Noise, whose output depends on its input in no way that its backward needs.
+/// Noise, whose backward needs neither its input nor its output.
 fn noise() -> Vec<(&'static str, Layer)> {
     let dropout = DropoutConfig::new(0.5).init();
     let spatial = SpatialDropoutConfig::new(0.5).init();

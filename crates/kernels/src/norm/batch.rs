@@ -8,7 +8,7 @@ use super::columns::{self, Centrings, Lines, spread};
 use super::moments::Moments;
 use super::slabs::{self, Centring, Given, Line, Part};
 use crate::activation::{Activate, with_activation};
-use crate::output::{Source, Writer, build, build_over};
+use crate::output::Writer;
 use crate::{Activation, Float};
 
 /// The learned scale γ and shift β, one value per channel.
@@ -110,10 +110,8 @@ pub fn batch_norm_train<T: Float>(
     };
     let (output, moments) = with_activation!(activation, |activation| {
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
-            let grid = slabs::groups(shape, group);
-            let (output, moments) = build(grid, |_, columns, writer| {
-                let part = Part::of_columns(shape, columns);
-                let moments = slabs::moments(x, shape, &part);
+            slabs::build_by_groups(shape, group, Cow::Borrowed(x), |part, source, writer| {
+                let moments = slabs::moments(x, shape, part);
                 let lines = part.channels.clone().zip(&moments);
                 let lines = lines
                     .map(|(channel, moments)| {
@@ -121,11 +119,9 @@ pub fn batch_norm_train<T: Float>(
                     })
                     .collect::<Vec<_>>();
                 let line = |channel| lines[channel - part.channels.start];
-                let x = Source::Beside(x);
-                slabs::write_output(x, shape, part.slabs(shape), line, writer);
+                slabs::write_output(source, shape, part.slabs(shape), line, writer);
                 moments
-            });
-            (output, moments.into_iter().flatten().collect())
+            })
         } else {
             let moments = channel_moments(x, shape);
             let (mean, reciprocal_deviation): (Vec<T>, Vec<T>) =
@@ -198,15 +194,10 @@ pub fn batch_norm_train_backward<'a, T: Float>(
     let (dx, sums) = with_activation!(activation, |activation| {
         let statistics = (mean, reciprocal_deviation);
         if let (false, Plan::Groups(group)) = (shape.is_empty(), shape.plan()) {
-            let grid = slabs::groups(shape, group);
-            let (dx, sums) = build_over(dy, grid, |columns, dy, writer| {
-                let (part, given) = (
-                    Part::of_columns(shape, columns),
-                    Given::OverGradient { x, dy },
-                );
-                centre_part(given, shape, &part, statistics, affine, activation, writer)
-            });
-            (dx, sums.into_iter().flatten().collect())
+            slabs::build_by_groups(shape, group, dy, |part, dy, writer| {
+                let given = Given::OverGradient { x, dy };
+                centre_part(given, shape, part, statistics, affine, activation, writer)
+            })
         } else {
             let sums = gradient_sums(x, &dy, shape, statistics, affine, activation);
             let dx = centred_gradient(x, dy, shape, statistics, affine, activation, &sums, count);
@@ -259,14 +250,12 @@ pub(crate) fn batch_norm_train_backward_of<T: Float>(
     };
     let (dx, sums) = with_activation!(activation, |activation| {
         let statistics = (mean, reciprocal_deviation);
-        build_over(x, slabs::groups(shape, group), |columns, x, writer| {
-            let part = Part::of_columns(shape, columns);
-            let (dy, part) = (&made(&part)[..], &part);
+        slabs::build_by_groups(shape, group, x, |part, x, writer| {
+            let dy = &made(part)[..];
             let given = Given::OverInput { x, dy, part };
             centre_part(given, shape, part, statistics, affine, activation, writer)
         })
     });
-    let sums = sums.into_iter().flatten().collect();
     gradients(dx, sums, reciprocal_deviation)
 }
 
@@ -383,8 +372,8 @@ pub fn batch_norm_apply_backward<'a, T: Float>(
             }
             Plan::Columns => {
                 let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
-                columns::map(shape, dy, |rows, dy, writer| {
-                    columns::write_plain_gradient(x, dy, rows, &lines, writer);
+                columns::map(shape, dy, |elements, dy, writer| {
+                    columns::write_plain_gradient(x, dy, elements, &lines, writer);
                 })
             }
         };
@@ -457,8 +446,8 @@ fn centred_gradient<T: Float, A: Activate>(
                 mean_gradient: column(|centring| centring.mean_gradient),
                 slope: column(|centring| centring.slope),
             };
-            columns::map(shape, dy, |rows, dy, writer| {
-                columns::write_centred_gradient(x, dy, rows, &lines, &centrings, writer);
+            columns::map(shape, dy, |elements, dy, writer| {
+                columns::write_centred_gradient(x, dy, elements, &lines, &centrings, writer);
             })
         }
     }
@@ -500,8 +489,8 @@ fn apply<T: Float, A: Activate>(
     }
     if shape.plan() == Plan::Columns {
         let lines = lines(shape, mean, reciprocal_deviation, affine, activation);
-        return columns::map(shape, x, |rows, x, writer| {
-            columns::write_output(x, rows, &lines, writer);
+        return columns::map(shape, x, |elements, x, writer| {
+            columns::write_output(x, elements, &lines, writer);
         });
     }
     let line = |channel: usize| {

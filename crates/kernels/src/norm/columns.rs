@@ -340,18 +340,18 @@ fn add_gradients<T: Float, A: Activate, const R: usize>(
     }
 }
 
-/// Writes the outputs of some rows, from element to element of the tensor.
+/// Writes the outputs of some rows, of these elements of the tensor.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn write_output<T: Float, A: Activate>(
     x: Source<'_, T>,
-    rows: Range<usize>,
+    elements: Range<usize>,
     lines: &Lines<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
     let Lines {
         mean, scale, shift, ..
     } = lines;
-    for row in pieces(rows, mean.len()) {
+    for row in pieces(elements, mean.len()) {
         writer.map_with(x, row, [mean, scale, shift], |x, line| {
             lines.line(line).output(x)
         });
@@ -369,7 +369,7 @@ pub(super) struct Centrings<T> {
 pub(super) fn write_centred_gradient<T: Float, A: Activate>(
     x: &[T],
     dy: Source<'_, T>,
-    rows: Range<usize>,
+    elements: Range<usize>,
     lines: &Lines<T, A>,
     centrings: &Centrings<T>,
     writer: &mut Writer<'_, T>,
@@ -381,7 +381,7 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
         mean_gradient: means,
         slope: slopes,
     } = centrings;
-    for row in pieces(rows, mean.len()) {
+    for row in pieces(elements, mean.len()) {
         let inputs = [&x[row.clone()], means, slopes, mean, scale, shift];
         writer.map_with(
             dy,
@@ -403,14 +403,14 @@ pub(super) fn write_centred_gradient<T: Float, A: Activate>(
 pub(super) fn write_plain_gradient<T: Float, A: Activate>(
     x: &[T],
     dy: Source<'_, T>,
-    rows: Range<usize>,
+    elements: Range<usize>,
     lines: &Lines<T, A>,
     writer: &mut Writer<'_, T>,
 ) {
     let Lines {
         mean, scale, shift, ..
     } = lines;
-    for row in pieces(rows, mean.len()) {
+    for row in pieces(elements, mean.len()) {
         let inputs = [&x[row.clone()], mean, scale, shift];
         writer.map_with(dy, row, inputs, |dy, [x, line @ ..]| {
             lines.line(line).plain_gradient(x, dy)

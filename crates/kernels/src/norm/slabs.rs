@@ -48,7 +48,7 @@ impl Part {
 impl Channels {
     #[inline(always)]
     pub(super) fn slab<'a, T>(&self, x: &'a [T], example: usize, channel: usize) -> &'a [T] {
-        &x[(example * self.c + channel) * self.s..][..self.s]
+        &x[self.elements(example * self.c + channel)]
     }
 
     /// Of a slab, counted over examples and channels.
@@ -256,23 +256,27 @@ pub(super) fn by_groups<P: Send>(
     parts.into_iter().flatten().collect()
 }
 
-/// How [`Plan::Groups`](super::channels::Plan::Groups) divides a tensor.
-pub(super) fn groups(shape: Channels, group: usize) -> Grid {
-    Grid {
+/// Makes an output of this shape over an input, by groups of channels: `work(part, source, writer)` returns something for
+/// each channel and writes the part, from the last example to the first.
+pub(super) fn build_by_groups<T: Float, P: Send>(
+    shape: Channels,
+    group: usize,
+    input: Cow<'_, [T]>,
+    work: impl Fn(&Part, Source<'_, T>, &mut Writer<'_, T>) -> Vec<P> + Sync,
+) -> (Vec<T>, Vec<P>) {
+    let grid = Grid {
         rows: shape.n,
         width: shape.c * shape.s,
         part: group * shape.s,
-    }
-}
-
-impl Part {
-    /// What is in these columns of all examples.
-    pub fn of_columns(shape: Channels, columns: Range<usize>) -> Self {
-        Self {
+    };
+    let (output, parts) = build_over(input, grid, |columns, source, writer| {
+        let part = Part {
             channels: columns.start / shape.s..columns.end / shape.s,
             examples: 0..shape.n,
-        }
-    }
+        };
+        work(&part, source, writer)
+    });
+    (output, parts.into_iter().flatten().collect())
 }
 
 /// Writes the outputs of some slabs, whose channels' lines are `line(channel)`.
@@ -286,7 +290,7 @@ pub(super) fn write_output<T: Float, A: Activate>(
 ) {
     for slab in slabs {
         let line = line(slab % shape.c);
-        let elements = slab * shape.s..(slab + 1) * shape.s;
+        let elements = shape.elements(slab);
         writer.map(x, elements, |x, _| line.output(x));
     }
 }
@@ -358,7 +362,7 @@ pub(super) fn write_plain_gradient<T: Float, A: Activate>(
 ) {
     for slab in slabs {
         let line = line(slab % shape.c);
-        let elements = slab * shape.s..(slab + 1) * shape.s;
+        let elements = shape.elements(slab);
         let x = &x[elements.clone()];
         writer.map_with(dy, elements, [x], |dy, [x]| line.plain_gradient(x, dy));
     }

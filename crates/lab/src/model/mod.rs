@@ -165,7 +165,7 @@ fn normalize_and_activate<const D: usize>(
 ) -> Tensor<D> {
     let x = match (norm, nonlinearity) {
         (Some(norm), _) => norm.forward(x, pass),
-        (None, Nonlinearity::Relu) => observed_relu(x, pass),
+        (None, Nonlinearity::Relu) => pass.observing("relu", x, relu),
         (None, _) => x,
     };
     nonlinearity.rest(x, pass)
@@ -187,10 +187,6 @@ fn linear(layer: &Linear, drop_connect: f64, x: Tensor<2>, pass: &Pass) -> Tenso
 /// A side of an image after so many pools.
 fn pooled(side: usize, pools: usize) -> usize {
     (0..pools).fold(side, |side, _| side / 2)
-}
-
-fn observed_relu<const D: usize>(x: Tensor<D>, pass: &Pass) -> Tensor<D> {
-    pass.observing("relu", x, relu)
 }
 
 /// Folds the norms of a net's blocks, in order, by `fold`.

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use evenkeel_nn::fold::{Folded, FoldingError, NotFoldable, Refused, fold_conv2d, foldable};
 use evenkeel_nn::{
@@ -10,7 +11,6 @@ use evenkeel_nn::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::observed_relu;
 use crate::data::Kind;
 
 /// What comes before the blocks.
@@ -122,7 +122,7 @@ fn convolve_and_activate(
     if norm.is_some() {
         y
     } else {
-        observed_relu(y, pass)
+        pass.observing("relu", y, relu)
     }
 }
 
@@ -294,7 +294,7 @@ impl BasicBlock {
         };
         let pass = pass.scope("relu");
         if pass.is_observed() {
-            observed_relu(x + y, &pass)
+            pass.observing("relu", x + y, relu)
         } else {
             add_activated(y, x, Activation::Relu)
         }
